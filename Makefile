@@ -1,0 +1,47 @@
+# One command each; every target does its own set-up. Needs Python 3.11+ and make.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: run test lint unit e2e format schema bench clean help
+
+help:                ## what there is
+	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: $(STAMP)        ## the demo: two single-arch images, the proxy in front, one merged name
+	$(BIN)/manifuse demo $(ARGS)
+
+test: lint unit      ## everything that must hold: format, lint, types, layers, tests with coverage
+
+lint: $(STAMP)       ## ruff, mypy strict, import-linter
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+unit: $(STAMP)       ## the tests alone (real peers are used where they are installed)
+	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
+
+e2e: $(STAMP)        ## only the tests with real registries and clients
+	$(BIN)/pytest -m e2e $(ARGS)
+
+format: $(STAMP)     ## write the code as ruff wants it
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+schema: $(STAMP)     ## write config/manifuse.schema.json from the settings' types
+	$(BIN)/manifuse check --schema > config/manifuse.schema.json
+
+bench: $(STAMP)      ## the cold path against the same requests sent straight to the registry
+	$(BIN)/python loadtest/cold.py $(ARGS)
+
+clean:               ## remove what the targets made
+	rm -rf $(VENV) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+$(STAMP): pyproject.toml proxy/__init__.py
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "manifuse needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@

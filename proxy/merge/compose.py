@@ -1,0 +1,206 @@
+"""Which of the found images become children of the index, and as what platform."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from proxy.merge.outcome import Found, ManyImages, SingleImage
+from proxy.merge.plan import Guessed, Hint, Source, Written
+from proxy.merge.rule import Attestations, Rule, Trust
+from proxy.oci.content import Descriptor
+from proxy.oci.errors import DigestInvalid
+from proxy.oci.platform import UNKNOWN, Platform, complete, covers, normalize
+from proxy.oci.reference import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One entry of the index and the source it came from."""
+
+    source: Source
+    descriptor: Descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """What the sources make together.
+
+    Attributes:
+        mismatches: Sentences about platforms that a source claims and its config denies.
+        clashes: Sentences about sources that lost a platform to an earlier one.
+        omissions: Sentences about found sources that bring nothing into the index.
+    """
+
+    children: tuple[Child, ...]
+    mismatches: tuple[str, ...]
+    clashes: tuple[str, ...]
+    omissions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """An image, the platform it says itself it is for (*own*), and what the rule says of it (*hint*)."""
+
+    source: Source
+    descriptor: Descriptor
+    own: Platform | None
+    hint: Hint
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A candidate with the platform it gets; *fallback* is what a guess would make of it instead."""
+
+    candidate: _Candidate
+    platform: Platform
+    fallback: Platform | None = None
+
+
+def compose(rule: Rule, found: Sequence[Found]) -> Composition:
+    """Put the images of *found*, in the order of the rule, together by the rule's `trust`."""
+    candidates = [candidate for each in found for candidate in _candidates(each)]
+    mismatches = [sentence for candidate in candidates if (sentence := _mismatch(candidate))]
+    placed = [spot for candidate in candidates if (spot := _place(candidate, rule.trust))]
+    images, clashes = _first_wins(_spread(placed))
+    attestations = _attestations(found, images) if rule.attestations is Attestations.KEEP else []
+    children = (*images, *attestations)
+    contributing = {child.source for child in children}
+    losers = {spot.candidate.source for spot in placed}
+    omissions = [
+        _omission(each, rule) for each in found if each.source not in contributing and each.source not in losers
+    ]
+    return Composition(children, tuple(mismatches), tuple(clashes), tuple(omissions))
+
+
+def _candidates(found: Found) -> list[_Candidate]:
+    source = found.source
+    match found.kind:
+        case SingleImage(platform=own):
+            return [_Candidate(source, found.descriptor, own, source.hint)]
+        case ManyImages(children=children):
+            images = [child for child in children if child.attests is None and _known(child.platform)]
+            return _selected(source, images)
+        case _:
+            return []
+
+
+def _selected(source: Source, images: Sequence[Descriptor]) -> list[_Candidate]:
+    """Choose from an index: its entries carry their own platforms, the source's platform selects among them."""
+    chosen = [image for image in images if image.platform is not None and _agrees(source.hint, image.platform)]
+    if chosen:
+        return [_Candidate(source, image, image.platform, None) for image in chosen]
+    if len(images) == 1:
+        # A lone image wrapped in an index (buildx does it for provenance) is an image whose label may lie.
+        return [_Candidate(source, images[0], images[0].platform, source.hint)]
+    if isinstance(source.hint, Guessed):
+        return [_Candidate(source, image, image.platform, None) for image in images]
+    return []
+
+
+def _place(candidate: _Candidate, trust: Trust) -> _Placed | None:
+    """Give *candidate* its platform, or None to leave it out."""
+    own, hint = candidate.own, candidate.hint
+    if hint is None:
+        return _Placed(candidate, normalize(own)) if own else None
+    claimed = _claim(hint, own)
+    if own is None or _agrees(hint, own):
+        return _Placed(candidate, claimed)
+    if trust is Trust.REJECT:
+        return None
+    if trust is Trust.CONFIG or (trust is Trust.AUTO and isinstance(hint, Guessed)):
+        return _Placed(candidate, normalize(own), claimed if trust is Trust.AUTO else None)
+    return _Placed(candidate, claimed)
+
+
+def _claim(hint: Written | Guessed, own: Platform | None) -> Platform:
+    """Return the platform that the rule claims, completed from the image's own word where both agree."""
+    if isinstance(hint, Written):
+        return complete(hint.platform, own) if own else normalize(hint.platform)
+    if own is not None and _agrees(hint, own):
+        return normalize(own)
+    return complete(hint.platforms[0], own) if own else normalize(hint.platforms[0])
+
+
+def _agrees(hint: Hint, own: Platform) -> bool:
+    match hint:
+        case None:
+            return True
+        case Written(platform=platform):
+            return covers(platform, own)
+        case Guessed(platforms=platforms):
+            return any(covers(platform, own) for platform in platforms)
+
+
+def _spread(placed: Sequence[_Placed]) -> list[_Placed]:
+    """Let a guess count after all where the images' own words make two entries of one platform.
+
+    The case is a careless cross build: both images say amd64, one of them is called `-arm`.
+    """
+    taken = [spot.platform.key for spot in placed]
+    spread = []
+    for spot in placed:
+        if spot.fallback and taken.count(spot.platform.key) > 1 and spot.fallback.key not in taken:
+            taken.remove(spot.platform.key)
+            taken.append(spot.fallback.key)
+            spread.append(replace(spot, platform=spot.fallback))
+        else:
+            spread.append(spot)
+    return spread
+
+
+def _first_wins(placed: Sequence[_Placed]) -> tuple[list[Child], list[str]]:
+    """Keep one image per platform, the first source's; also one platform per image, as digests are looked up."""
+    by_platform: dict[tuple[object, ...], Child] = {}
+    clashes = []
+    for spot in placed:
+        child = Child(spot.candidate.source, replace(spot.candidate.descriptor, platform=spot.platform))
+        winner = by_platform.setdefault(spot.platform.key, child)
+        if winner is not child and winner.descriptor.digest != child.descriptor.digest:
+            clashes.append(f"{child.source} is left out: {winner.source} is {spot.platform}, too, and comes first")
+    return list(by_platform.values()), clashes
+
+
+def _attestations(found: Sequence[Found], images: Sequence[Child]) -> list[Child]:
+    """Return the attestation entries of those images that survived, each once."""
+    surviving = {image.descriptor.digest for image in images}
+    kept: dict[tuple[Digest, Digest], Child] = {}
+    for each in found:
+        for entry in each.kind.children if isinstance(each.kind, ManyImages) else ():
+            subject = _subject(entry)
+            if subject in surviving and subject is not None:
+                unknown = replace(entry, platform=Platform(UNKNOWN, UNKNOWN))
+                kept.setdefault((entry.digest, subject), Child(each.source, unknown))
+    return list(kept.values())
+
+
+def _subject(entry: Descriptor) -> Digest | None:
+    try:
+        return entry.attests
+    except DigestInvalid:
+        return None  # an attestation of nothing that could be here
+
+
+def _mismatch(candidate: _Candidate) -> str:
+    own, hint = candidate.own, candidate.hint
+    if own is None or hint is None or _agrees(hint, own):
+        return ""
+    if isinstance(hint, Written):
+        return f"{candidate.source} says it is {normalize(own)}, the rule says {normalize(hint.platform)}"
+    return f"{candidate.source} says it is {normalize(own)}, its name says {hint.token}"
+
+
+def _omission(found: Found, rule: Rule) -> str:
+    match found.kind:
+        case SingleImage(platform=None):
+            return f"{found.source} is left out: its config names no platform and the rule gives none"
+        case SingleImage() if rule.trust is Trust.REJECT:
+            return f"{found.source} is left out: its config contradicts the rule, and trust is reject"
+        case ManyImages():
+            return f"{found.source} is left out: it is an index without an entry for the rule's platform"
+        case _:
+            return f"{found.source} is left out: it is not a runnable image"
+
+
+def _known(platform: Platform | None) -> bool:
+    return platform is not None and not platform.is_unknown

@@ -1,0 +1,212 @@
+"""From what the sources said to what the client gets: laws 4, 5 and 7, in one place and without I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from proxy.merge.compose import Child, Composition, compose
+from proxy.merge.entry import Entry, Part
+from proxy.merge.freshness import Freshness
+from proxy.merge.index import order, render
+from proxy.merge.outcome import Absent, Failed, Found, ManyImages, OtherArtifact, Outcome, SingleImage
+from proxy.merge.plan import Guessed, Plan
+from proxy.merge.rule import Base, OnPartial
+from proxy.oci.content import Descriptor, Manifest
+from proxy.oci.errors import ManifestUnknown, NoAnswer, Refused, RegistryError, Unreachable
+from proxy.oci.platform import Platform, covers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serve:
+    """A new index.
+
+    Attributes:
+        missing: Sentences about architectures that should be there; an index with any is partial.
+        mismatches, clashes, omissions: As in `Composition`.
+    """
+
+    manifest: Manifest
+    parts: tuple[Part, ...]
+    default_child: Descriptor | None
+    missing: tuple[str, ...] = ()
+    mismatches: tuple[str, ...] = ()
+    clashes: tuple[str, ...] = ()
+    omissions: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a client should know."""
+        return (*self.missing, *self.clashes, *self.omissions)
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What is at the virtual name itself, untouched."""
+
+    found: Found
+    default_child: Descriptor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """The last good generation, because *error* kept us from a new one."""
+
+    entry: Entry
+    error: RegistryError
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """An error."""
+
+    error: RegistryError
+
+
+Verdict = Serve | Pass | Hold | Refuse
+
+
+def decide(
+    plan: Plan,
+    outcomes: Sequence[Outcome],
+    previous: Entry | None,
+    *,
+    age: float,
+    freshness: Freshness,
+) -> Verdict:
+    """Decide what the virtual tag stands for now.
+
+    Args:
+        outcomes: What came of each source, in the plan's order, and of the base last where it was asked.
+        previous: The last good generation, if there is one.
+        age: Seconds since *previous* was confirmed.
+        freshness: How long *previous* may stand in for no answer.
+    """
+    believed = [_believe(plan, outcome, outcomes, previous) for outcome in outcomes]
+    base = next((o for o in believed if isinstance(o, Found) and o.source == plan.base), None)
+    if base is not None and _already_whole(plan, base):
+        return Pass(base, _default_child(plan, base.kind.children))
+    failure = _failure(plan, believed)
+    if failure is not None:
+        held = previous is not None and freshness.may_hold(age, failure)
+        return Hold(previous, failure) if previous is not None and held else Refuse(failure)
+    found = [outcome for outcome in believed if isinstance(outcome, Found)]
+    if base is not None and found == [base] and isinstance(base.kind, SingleImage) and not plan.rule.require:
+        return Pass(base)
+    return _merge(plan, believed, found)
+
+
+def _believe(plan: Plan, outcome: Outcome, outcomes: Sequence[Outcome], previous: Entry | None) -> Outcome:
+    """Take a refused name for absent where it was only a conjecture and something else was found.
+
+    Registries refuse what doesn't exist (ghcr.io does); the virtual name itself usually doesn't. Once it was
+    part of a generation it is no conjecture any more.
+    """
+    if not isinstance(outcome, Failed) or not isinstance(outcome.error, Refused):
+        return outcome
+    conjecture = outcome.source == plan.base or isinstance(outcome.source.hint, Guessed)
+    seen = previous is not None and outcome.source.place in previous.digests()
+    found = any(isinstance(other, Found) for other in outcomes)
+    return Absent(outcome.source, outcome.seconds) if conjecture and found and not seen else outcome
+
+
+def _already_whole(plan: Plan, base: Found) -> bool:
+    """An index at the name was merged by its author; an artifact isn't ours to merge."""
+    if isinstance(base.kind, OtherArtifact):
+        return True
+    return isinstance(base.kind, ManyImages) and plan.rule.base is Base.PASSTHROUGH
+
+
+def _failure(plan: Plan, outcomes: Sequence[Outcome]) -> RegistryError | None:
+    """Return the error that stands between us and an answer: a refusal before trouble, then all trouble in one."""
+    failures = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
+    if not failures:
+        return None
+    refusal = next((failure for failure in failures if isinstance(failure.error, Refused)), None)
+    if refusal is not None:
+        return Refused(f"{plan} needs {refusal.source}: {refusal.error.message}")
+    causes = "; ".join(f"{failure.source}: {failure.error.message}" for failure in failures)
+    waits = [failure.error.retry_after for failure in failures if failure.error.retry_after]
+    alone = failures[0].error if len(outcomes) == 1 else None
+    kind = type(alone) if isinstance(alone, NoAnswer) else Unreachable
+    return kind(f"no answer on {plan}: {causes}", retry_after=waits[0] if waits else None)
+
+
+def _merge(plan: Plan, outcomes: Sequence[Outcome], found: Sequence[Found]) -> Verdict:
+    composition = compose(plan.rule, found)
+    if not composition.children:
+        return Refuse(ManifestUnknown(_nothing(plan, outcomes, composition)))
+    missing = _missing(plan, outcomes, composition)
+    if missing and plan.rule.on_partial is OnPartial.FAIL:
+        return Refuse(ManifestUnknown(f"{plan} is not complete: {'; '.join(missing)}"))
+    children = order([child.descriptor for child in composition.children])
+    return Serve(
+        manifest=render(children),
+        parts=tuple(_part(each, composition.children) for each in found),
+        default_child=_default_child(plan, children),
+        missing=missing,
+        mismatches=composition.mismatches,
+        clashes=composition.clashes,
+        omissions=composition.omissions,
+    )
+
+
+def _missing(plan: Plan, outcomes: Sequence[Outcome], composition: Composition) -> tuple[str, ...]:
+    """Say what the index lacks: required platforms, or else the explicit sources that don't exist."""
+    platforms = [child.descriptor.platform for child in composition.children if child.descriptor.platform]
+    if plan.rule.require:
+        absent = "; ".join(
+            f"{o.source} does not exist" for o in outcomes if isinstance(o, Absent) and _written(plan, o)
+        )
+        reason = f" ({absent})" if absent else ""
+        return tuple(
+            f"{wanted} is missing{reason}"
+            for wanted in plan.rule.require
+            if not any(covers(wanted, platform) for platform in platforms)
+        )
+    gone = [f"{o.source} does not exist" for o in outcomes if isinstance(o, Absent) and _written(plan, o)]
+    return (*gone, *plan.impossible)
+
+
+def _written(plan: Plan, outcome: Outcome) -> bool:
+    return outcome.source != plan.base and not isinstance(outcome.source.hint, Guessed)
+
+
+def _nothing(plan: Plan, outcomes: Sequence[Outcome], composition: Composition) -> str:
+    if composition.omissions:
+        return f"{plan} has nothing to serve: {'; '.join(composition.omissions)}"
+    asked = [str(outcome.source) for outcome in outcomes]
+    shown = ", ".join(asked[:4]) + (f" and {len(asked) - 4} more" if len(asked) > 4 else "")
+    return (
+        f"{plan} is unknown: none of {shown} exists" if len(asked) > 1 else f"{plan} is unknown: {shown} does not exist"
+    )
+
+
+def _part(found: Found, children: Sequence[Child]) -> Part:
+    mine = [child.descriptor for child in children if child.source == found.source]
+    return Part(
+        *found.source.place,
+        digest=found.descriptor.digest,
+        children=tuple(child.digest for child in mine),
+        platforms=tuple(str(child.platform) for child in mine if child.attests is None),
+    )
+
+
+def _default_child(plan: Plan, children: Sequence[Descriptor]) -> Descriptor | None:
+    """Return the child for clients that accept no index: of the default platform, or None."""
+    default = plan.rule.default_platform
+    return next((child for child in children if _is(default, child.platform)), None)
+
+
+def _is(wanted: Platform, platform: Platform | None) -> bool:
+    return platform is not None and not platform.is_unknown and covers(wanted, platform)
+
+
+def part_of_base(found: Found) -> Part:
+    """Return the only part of a name that is passed through."""
+    return Part(
+        *found.source.place,
+        digest=found.descriptor.digest,
+        children=tuple(child.digest for child in found.kind.children),
+        platforms=tuple(str(c.platform) for c in found.kind.children if c.platform and not c.platform.is_unknown),
+    )

@@ -1,0 +1,105 @@
+"""What came of asking one source. "No" (Absent) and "no answer" (Failed) are different things throughout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from proxy.merge.plan import Guessed, Source
+from proxy.oci.content import Descriptor
+from proxy.oci.errors import Refused, RegistryError
+from proxy.oci.platform import Platform
+
+
+@dataclass(frozen=True, slots=True)
+class SingleImage:
+    """The source is one image; *platform* is its config's word, None where that has none."""
+
+    platform: Platform | None
+    children: tuple[Descriptor, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ManyImages:
+    """The source is an index, flattened: every entry is an image with a platform, or an attestation."""
+
+    children: tuple[Descriptor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OtherArtifact:
+    """The source is no runnable image: a Helm chart, a signature, a model."""
+
+    artifact_type: str
+    children: tuple[Descriptor, ...] = ()
+
+
+Kind = SingleImage | ManyImages | OtherArtifact
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The source exists.
+
+    Attributes:
+        descriptor: Media type, digest and size of what its tag stands for.
+        seconds: How long it took to learn all this.
+    """
+
+    source: Source
+    descriptor: Descriptor
+    kind: Kind
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """The source exists; nothing but its descriptor was asked for yet."""
+
+    source: Source
+    descriptor: Descriptor
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The upstream says that it doesn't exist."""
+
+    source: Source
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Nothing was learned: `NoAnswer`, or `Refused`."""
+
+    source: Source
+    error: RegistryError
+    seconds: float = 0.0
+
+
+Outcome = Found | Absent | Failed
+Probe = Present | Absent | Failed
+
+
+def winners(probes: Sequence[Probe]) -> tuple[Probe, ...]:
+    """Return what became of the candidates of the convention that won: the first one that isn't all absent.
+
+    A candidate that gave no answer may exist, so it wins, too: merging what another convention finds could
+    serve a different image. A refusal of a name that was only guessed tells nothing: some registries refuse
+    what doesn't exist.
+    """
+    believed = [Absent(p.source, p.seconds) if _refused_guess(p) else p for p in probes]
+    for name in dict.fromkeys(_convention(probe.source) for probe in believed):
+        mine = tuple(probe for probe in believed if _convention(probe.source) == name)
+        if any(not isinstance(probe, Absent) for probe in mine):
+            return mine
+    return tuple(believed)
+
+
+def _refused_guess(probe: Probe) -> bool:
+    return isinstance(probe, Failed) and isinstance(probe.error, Refused)
+
+
+def _convention(source: Source) -> str:
+    return source.hint.convention if isinstance(source.hint, Guessed) else ""

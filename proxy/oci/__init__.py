@@ -1,0 +1,1 @@
+"""The specifications as values and pure functions: no clock, event loop, disk, network or randomness."""

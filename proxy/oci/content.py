@@ -1,0 +1,124 @@
+"""What travels: descriptors, manifests, blobs, pages. Immutable values; sizes in bytes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from proxy.oci.byterange import ContentRange
+from proxy.oci.mediatype import OCI_INDEX
+from proxy.oci.platform import Platform
+from proxy.oci.reference import Digest
+
+# The interoperable limit: distribution, zot, containers/image and oras stop at 4 MiB, containerd just above.
+MAX_MANIFEST: Final = 4 * 1024 * 1024
+MAX_CONFIG: Final = 4 * 1024 * 1024
+
+SUBJECT_DIGEST: Final = "vnd.docker.reference.digest"  # buildx: which image an attestation entry speaks of
+REFERENCE_TYPE: Final = "vnd.docker.reference.type"
+ATTESTATION: Final = "attestation-manifest"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Descriptor:
+    """A typed, sized content address, as in an index or a manifest.
+
+    Of what a descriptor may carry, `urls` and `data` are left behind on purpose: clients would fetch from the
+    one past the proxy, and take the other instead of asking.
+    """
+
+    media_type: str
+    digest: Digest
+    size: int
+    platform: Platform | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    artifact_type: str = ""
+
+    @property
+    def attests(self) -> Digest | None:
+        """The digest of the image that this buildx attestation entry speaks of, or None for anything else."""
+        subject = self.annotations.get(SUBJECT_DIGEST)
+        if subject is None or self.annotations.get(REFERENCE_TYPE) != ATTESTATION:
+            return None
+        return Digest.parse(subject)
+
+
+class CacheResult(StrEnum):
+    """What the cache had to do with an answer: the words of `X-Manifuse-Cache`."""
+
+    HIT = "hit"
+    MISS = "miss"
+    STALE = "stale"
+    REVALIDATED = "revalidated"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How an answer came about, for the headers that tell a client.
+
+    Attributes:
+        cache: None where no cache was involved.
+        age: Seconds since the upstreams last confirmed the answer.
+        warnings: Sentences for `Warning: 299`, stale or partial answers.
+    """
+
+    cache: CacheResult | None = None
+    age: float = 0.0
+    warnings: tuple[str, ...] = ()
+
+
+DIRECT: Final = Delivery()
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What a reference stands for, without its bytes: the answer to HEAD."""
+
+    descriptor: Descriptor
+    delivery: Delivery = DIRECT
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A manifest or index: its descriptor and its exact bytes."""
+
+    descriptor: Descriptor
+    body: bytes = field(repr=False)
+    delivery: Delivery = DIRECT
+
+    @classmethod
+    def of(cls, media_type: str, body: bytes) -> Manifest:
+        """Wrap *body*, measured and hashed here with sha256."""
+        return cls(Descriptor(media_type=media_type, digest=Digest.of(body), size=len(body)), body)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blob:
+    """An open blob, or a part of one.
+
+    Attributes:
+        size: Bytes of the whole blob, or None where the upstream doesn't say.
+        part: Which bytes `chunks` brings, or None for all.
+        chunks: The bytes, once. It raises `NoAnswer` when they end early or don't hash to the digest, so
+            that whoever passes them on can break off instead of ending cleanly. Empty for a HEAD.
+    """
+
+    digest: Digest
+    size: int | None
+    part: ContentRange | None
+    chunks: AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class TagPage:
+    """Some of a repository's tags, sorted; `more` says whether others follow."""
+
+    tags: tuple[str, ...]
+    more: bool = False
+
+
+def empty_index() -> Manifest:
+    """Return the OCI index with no entries: the referrers answer when there are none."""
+    return Manifest.of(OCI_INDEX, b'{"schemaVersion":2,"mediaType":"%s","manifests":[]}' % OCI_INDEX.encode())

@@ -1,0 +1,212 @@
+"""What a manifest's bytes say: an image, an index, or some other artifact. Nothing is trusted unread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from proxy.oci import mediatype
+from proxy.oci.content import Descriptor
+from proxy.oci.errors import BadAnswer, DigestInvalid
+from proxy.oci.platform import Platform
+from proxy.oci.reference import Digest
+
+MAX_DESCRIPTORS: Final = 1024  # entries of one index, or layers of one image; real ones have a few dozen
+_MAX_SIZE: Final = 1 << 53
+
+# Keys that make one kind of document readable as another (CVE-2021-41190); containers/image refuses the same.
+_NOT_IN_INDEX: Final = ("config", "layers", "fsLayers", "history")
+_NOT_IN_MANIFEST: Final = ("manifests", "fsLayers", "history")
+# Content types that say nothing: the body's own `mediaType` decides.
+_VAGUE: Final = frozenset({"", "application/json", "application/octet-stream", "text/plain", "binary/octet-stream"})
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A manifest of one runnable image."""
+
+    media_type: str
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+
+    @property
+    def blobs(self) -> tuple[Descriptor, ...]:
+        """All blobs it names."""
+        return (self.config, *self.layers)
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A Docker manifest list or OCI index."""
+
+    media_type: str
+    manifests: tuple[Descriptor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """Anything else with a manifest: a Helm chart, a signature, a model. Served, never merged."""
+
+    media_type: str
+    artifact_type: str
+    blobs: tuple[Descriptor, ...]
+
+
+Document = Image | Index | Artifact
+
+
+def parse(body: bytes, content_type: str) -> Document:
+    """Read a manifest.
+
+    Args:
+        body: Its bytes, already measured.
+        content_type: The answer's `Content-Type`, with or without parameters.
+
+    Raises:
+        BadAnswer: It is not JSON, not of schema 2, of two kinds at once, or its `mediaType` and its
+            `Content-Type` contradict each other; the sentence says which.
+    """
+    document = _object(body, "manifest")
+    if document.get("schemaVersion") == 1 or mediatype.bare(content_type) in mediatype.SCHEMA1:
+        raise BadAnswer("the manifest is of schema 1, which no current client accepts")
+    media_type = _media_type(document, mediatype.bare(content_type))
+    if media_type in mediatype.INDEXES:
+        return _index(document, media_type)
+    if media_type in mediatype.MANIFESTS:
+        return _manifest(document, media_type)
+    return Artifact(media_type, str(document.get("artifactType") or ""), _descriptors(document.get("blobs") or ()))
+
+
+def parse_platform(config: bytes) -> Platform | None:
+    """Read the platform out of an image's config blob, as written there.
+
+    Returns None where it names no operating system or architecture, as configs of `docker import` may.
+    Raises `BadAnswer` when it isn't a config at all.
+    """
+    return _platform(_object(config, "image config"))
+
+
+def _object(body: bytes, what: str) -> Json:
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        start = body[:40].decode("utf-8", "replace")
+        raise BadAnswer(f"the {what} is not JSON, it starts with {start!a}") from None
+    if not isinstance(document, dict):
+        raise BadAnswer(f"the {what} is not a JSON object")
+    return document
+
+
+def _media_type(document: Json, content_type: str) -> str:
+    """Decide the media type: the body's own word, which the header must not contradict."""
+    written = document.get("mediaType")
+    if written is not None and not isinstance(written, str):
+        raise BadAnswer("the manifest's mediaType is not a string")
+    if written:
+        if content_type not in _VAGUE and content_type != mediatype.bare(written):
+            raise BadAnswer(
+                f"the manifest says mediaType {written[:80]!r}, its Content-Type says {content_type[:80]!r}"
+            )
+        return mediatype.bare(written)
+    return _infer(document) if content_type in _VAGUE else content_type
+
+
+def _infer(document: Json) -> str:
+    """OCI documents may leave `mediaType` out; their keys tell."""
+    if "manifests" in document:
+        return mediatype.OCI_INDEX
+    if "config" in document:
+        return mediatype.OCI_MANIFEST
+    raise BadAnswer("the answer has neither a manifest's Content-Type nor its keys")
+
+
+def _index(document: Json, media_type: str) -> Index:
+    _refuse(document, _NOT_IN_INDEX, "an index")
+    return Index(media_type, _descriptors(document.get("manifests")))
+
+
+def _manifest(document: Json, media_type: str) -> Image | Artifact:
+    _refuse(document, _NOT_IN_MANIFEST, "an image manifest")
+    config = _descriptor(document.get("config"))
+    layers = _descriptors(document.get("layers") or ())
+    if config.media_type not in mediatype.IMAGE_CONFIGS or document.get("artifactType"):
+        kind = document.get("artifactType") or config.media_type
+        return Artifact(media_type, str(kind), (config, *layers))
+    return Image(media_type, config, layers)
+
+
+def _refuse(document: Json, keys: Iterable[str], what: str) -> None:
+    for key in keys:
+        if key in document:
+            raise BadAnswer(f"the answer is ambiguous: {what} has no key {key!r}")
+
+
+def _descriptors(values: object) -> tuple[Descriptor, ...]:
+    if not isinstance(values, list | tuple):
+        raise BadAnswer("a list of descriptors was expected in the manifest")
+    if len(values) > MAX_DESCRIPTORS:
+        raise BadAnswer(f"the manifest has {len(values)} descriptors, at most {MAX_DESCRIPTORS} are accepted")
+    return tuple(_descriptor(value) for value in values)
+
+
+def _descriptor(value: object) -> Descriptor:
+    if not isinstance(value, dict):
+        raise BadAnswer("a descriptor of the manifest is not an object")
+    size = value.get("size")
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < _MAX_SIZE:
+        raise BadAnswer("a descriptor of the manifest has no valid size")
+    try:
+        digest = Digest.parse(str(value.get("digest")))
+    except DigestInvalid as error:
+        raise BadAnswer(f"a descriptor of the manifest has a bad digest: {error.message}") from None
+    return Descriptor(
+        media_type=_text(value, "mediaType"),
+        digest=digest,
+        size=size,
+        platform=_platform(value.get("platform")),
+        annotations=_annotations(value.get("annotations")),
+        artifact_type=_text(value, "artifactType"),
+    )
+
+
+def _platform(value: object) -> Platform | None:
+    """Read a platform object; one that doesn't name both os and architecture counts as none."""
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise BadAnswer("a platform of the manifest is not an object")
+    os, architecture = _text(value, "os"), _text(value, "architecture")
+    if not os or not architecture:
+        return None
+    features = value.get("os.features") or ()
+    if not isinstance(features, list | tuple) or not all(isinstance(feature, str) for feature in features):
+        raise BadAnswer("a platform's os.features is not a list of strings")
+    return Platform(
+        os=os,
+        architecture=architecture,
+        variant=_text(value, "variant"),
+        os_version=_text(value, "os.version"),
+        os_features=tuple(features),
+    )
+
+
+def _annotations(value: object) -> Mapping[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise BadAnswer("a descriptor's annotations are not a map of strings")
+    return value
+
+
+def _text(value: Json, key: str) -> str:
+    text = value.get(key)
+    if text is None:
+        return ""
+    if not isinstance(text, str):
+        raise BadAnswer(f"{key} is not a string")
+    return text

@@ -1,0 +1,140 @@
+"""Every way a registry can fail: one class each, holding its row of the OCI error table.
+
+The tree has two branches that must never be confused. A `Denial` is an answer, and it is no: it may be
+remembered. `NoAnswer` says nothing about what exists: it may never change what is served.
+
+Codes are those of the distribution specification; `UNAVAILABLE`, `UNKNOWN`, `TAG_INVALID` and
+`RANGE_INVALID` are distribution's own (`registry/api/errcode`), which clients have met for years.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class RegistryError(Exception):
+    """A failure with a row in the OCI error table. The text is one sentence that names the real cause."""
+
+    code: ClassVar[str] = "UNKNOWN"
+    status: ClassVar[int] = 500
+
+    def __init__(self, message: str, *, retry_after: str | None = None) -> None:
+        """Keep the *message* for clients and operators.
+
+        Args:
+            message: One sentence, free of secrets.
+            retry_after: The upstream's `Retry-After` header as it came: seconds or an HTTP date.
+        """
+        super().__init__(message)
+        self.message = message
+        self.retry_after = retry_after
+
+
+class Denial(RegistryError):
+    """An answer, and it is no."""
+
+
+class Invalid(Denial):
+    """What was asked can't be a name in any registry."""
+
+    status = 400
+
+
+class NameInvalid(Invalid):
+    """The repository doesn't follow the grammar."""
+
+    code = "NAME_INVALID"
+
+
+class TagInvalid(Invalid):
+    """The tag doesn't follow the grammar."""
+
+    code = "TAG_INVALID"
+
+
+class DigestInvalid(Invalid):
+    """The digest doesn't follow the grammar, or its algorithm isn't sha256 or sha512."""
+
+    code = "DIGEST_INVALID"
+
+
+class PaginationInvalid(Invalid):
+    """`n` isn't a number that a page may have."""
+
+    code = "PAGINATION_NUMBER_INVALID"
+
+
+class NotFound(Denial):
+    """The thing doesn't exist."""
+
+    status = 404
+
+
+class NameUnknown(NotFound):
+    """No such repository, or no such upstream."""
+
+    code = "NAME_UNKNOWN"
+
+
+class ManifestUnknown(NotFound):
+    """No such manifest."""
+
+    code = "MANIFEST_UNKNOWN"
+
+
+class BlobUnknown(NotFound):
+    """No such blob."""
+
+    code = "BLOB_UNKNOWN"
+
+
+class Unsupported(Denial):
+    """The method isn't allowed here."""
+
+    code = "UNSUPPORTED"
+    status = 405
+
+
+class RangeInvalid(Denial):
+    """The range starts behind the end of the blob."""
+
+    code = "RANGE_INVALID"
+    status = 416
+
+    def __init__(self, message: str, *, size: int | None = None) -> None:
+        """Keep the blob's *size* in bytes for `Content-Range: bytes */size`, where it is known."""
+        super().__init__(message)
+        self.size = size
+
+
+class Refused(RegistryError):
+    """The upstream knows who asks, and says no (401 or 403 after authenticating anew)."""
+
+    code = "DENIED"
+    status = 403
+
+
+class NoAnswer(RegistryError):
+    """Nothing was learned about what exists: no connection, no time, no sense."""
+
+    code = "UNAVAILABLE"
+    status = 503
+
+
+class Unreachable(NoAnswer):
+    """No connection, or it broke before the answer was whole."""
+
+
+class TimedOut(NoAnswer):
+    """The answer didn't come within its limit."""
+
+
+class Overloaded(NoAnswer):
+    """The upstream answered 429 or a 5xx."""
+
+
+class BadAnswer(NoAnswer):
+    """The upstream answered something that can't be used: wrong type, wrong digest, too large, not JSON."""
+
+    code = "UNKNOWN"
+    status = 502

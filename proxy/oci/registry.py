@@ -1,0 +1,42 @@
+"""The interface in the middle: a registry is anything that answers five reads."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from proxy.oci.byterange import Part
+from proxy.oci.content import Blob, Manifest, Resolved, TagPage
+from proxy.oci.mediatype import Accept
+from proxy.oci.reference import Digest, Reference, Repository
+
+
+class Registry(Protocol):
+    """Five reads. An upstream, the virtual registry and the memory registry all answer them.
+
+    Any of them may raise `NoAnswer` (nothing was learned) or `Refused` (not with these credentials).
+    """
+
+    async def resolve(self, repository: Repository, reference: Reference, accept: Accept) -> Resolved:
+        """Return what `manifest` would, without the bytes. Raises `ManifestUnknown` or `NameUnknown`."""
+        ...
+
+    async def manifest(self, repository: Repository, reference: Reference, accept: Accept) -> Manifest:
+        """Return a manifest or index, verified against *reference* where that is a digest.
+
+        Only a virtual registry looks at *accept*: a client that takes no index gets one child by tag.
+        Raises `ManifestUnknown` or `NameUnknown`.
+        """
+        ...
+
+    def blob(self, repository: Repository, digest: Digest, part: Part) -> AbstractAsyncContextManager[Blob]:
+        """Open a blob, or *part* of it. Raises `BlobUnknown` or `RangeInvalid` on entering."""
+        ...
+
+    async def tags(self, repository: Repository, limit: int | None, last: str) -> TagPage:
+        """Return at most *limit* tags that sort behind *last*. Raises `NameUnknown`."""
+        ...
+
+    async def referrers(self, repository: Repository, digest: Digest, artifact_type: str) -> Manifest:
+        """Return an OCI index of what refers to *digest*; empty where nothing does."""
+        ...
