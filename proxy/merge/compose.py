@@ -73,29 +73,30 @@ def compose(rule: Rule, found: Sequence[Found]) -> Composition:
     return Composition(children, tuple(mismatches), tuple(clashes), tuple(omissions))
 
 
+def select(source: Source, children: Sequence[Descriptor]) -> tuple[Descriptor, ...]:
+    """Return those images of an index that *source* brings: the ones its platform selects, by their own words.
+
+    A lone image is always brought: buildx wraps one in an index for its provenance, and its label may lie like
+    any other. Where a mere guess selects nothing, all are brought, for they say themselves what they are.
+    """
+    images = tuple(child for child in children if child.attests is None and _known(child.platform))
+    chosen = tuple(image for image in images if image.platform and _agrees(source.hint, image.platform))
+    if chosen or (len(images) > 1 and isinstance(source.hint, Written)):
+        return chosen
+    return images
+
+
 def _candidates(found: Found) -> list[_Candidate]:
     source = found.source
     match found.kind:
         case SingleImage(platform=own):
             return [_Candidate(source, found.descriptor, own, source.hint)]
         case ManyImages(children=children):
-            images = [child for child in children if child.attests is None and _known(child.platform)]
-            return _selected(source, images)
+            images = select(source, children)
+            hint = source.hint if len(images) == 1 else None
+            return [_Candidate(source, image, image.platform, hint) for image in images]
         case _:
             return []
-
-
-def _selected(source: Source, images: Sequence[Descriptor]) -> list[_Candidate]:
-    """Choose from an index: its entries carry their own platforms, the source's platform selects among them."""
-    chosen = [image for image in images if image.platform is not None and _agrees(source.hint, image.platform)]
-    if chosen:
-        return [_Candidate(source, image, image.platform, None) for image in chosen]
-    if len(images) == 1:
-        # A lone image wrapped in an index (buildx does it for provenance) is an image whose label may lie.
-        return [_Candidate(source, images[0], images[0].platform, source.hint)]
-    if isinstance(source.hint, Guessed):
-        return [_Candidate(source, image, image.platform, None) for image in images]
-    return []
 
 
 def _place(candidate: _Candidate, trust: Trust) -> _Placed | None:

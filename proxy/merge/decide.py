@@ -183,13 +183,8 @@ def _nothing(plan: Plan, outcomes: Sequence[Outcome], composition: Composition) 
 
 
 def _part(found: Found, children: Sequence[Child]) -> Part:
-    mine = [child.descriptor for child in children if child.source == found.source]
-    return Part(
-        *found.source.place,
-        digest=found.descriptor.digest,
-        children=tuple(child.digest for child in mine),
-        platforms=tuple(str(child.platform) for child in mine if child.attests is None),
-    )
+    mine = tuple(child.descriptor for child in children if child.source == found.source)
+    return Part(*found.source.place, digest=found.descriptor.digest, children=mine)
 
 
 def _default_child(plan: Plan, children: Sequence[Descriptor]) -> Descriptor | None:
@@ -204,9 +199,4 @@ def _is(wanted: Platform, platform: Platform | None) -> bool:
 
 def part_of_base(found: Found) -> Part:
     """Return the only part of a name that is passed through."""
-    return Part(
-        *found.source.place,
-        digest=found.descriptor.digest,
-        children=tuple(child.digest for child in found.kind.children),
-        platforms=tuple(str(c.platform) for c in found.kind.children if c.platform and not c.platform.is_unknown),
-    )
+    return Part(*found.source.place, digest=found.descriptor.digest, children=found.kind.children)

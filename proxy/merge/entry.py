@@ -15,20 +15,23 @@ class Part:
     Attributes:
         digest: What the source's tag stood for.
         children: The manifests that came from it into the index.
-        platforms: Theirs, as people write them.
     """
 
     upstream: str
     repository: Repository
     tag: Tag
     digest: Digest
-    children: tuple[Digest, ...]
-    platforms: tuple[str, ...]
+    children: tuple[Descriptor, ...]
 
     @property
     def place(self) -> tuple[str, Repository, Tag]:
         """Where the source is."""
         return (self.upstream, self.repository, self.tag)
+
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """The platforms it brings, as people write them."""
+        return tuple(str(c.platform) for c in self.children if c.platform and not c.platform.is_unknown)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from proxy.merge.outcome import (
     Absent,
     Failed,
     Found,
+    Kind,
     ManyImages,
     OtherArtifact,
     Outcome,

@@ -61,7 +61,7 @@ class Learned:
     """Which guess came true for a virtual repository, so that it alone is asked from then on.
 
     Attributes:
-        convention: The convention that won; empty where none did and the name itself was there.
+        convention: The convention that won; empty where an index at the name itself made guessing needless.
         tokens: Its tokens that were found. A platform none of whose tokens was found goes on being asked
             for with all of them: the other architecture may be pushed later.
         learned_at: Seconds since the epoch.

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from proxy.oci.errors import NameUnknown
 from proxy.oci.reference import Repository
-
-# Docker Hub's names: containerd says docker.io in `ns`, regclient registry-1.docker.io.
-DOCKER_HUB: Final = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})
 
 
 @dataclass(frozen=True, slots=True)

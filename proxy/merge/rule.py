@@ -18,8 +18,8 @@ from proxy.oci.reference import Repository, Tag
 
 AMD64: Final = Platform("linux", "amd64")
 
-# How long "no convention holds here" is believed. A name that only exists itself shouldn't cost a dozen
-# guesses for each of its tags, and a first `NAME-arm` beside it should be seen the same hour.
+# How long "its author merges here" is believed. An image whose own index is served shouldn't cost a dozen guesses
+# for each of its tags.
 LEARNED_NOTHING_SECONDS: Final = 600.0
 
 # Tags of signatures and referrers are routed to their subject, never merged.
@@ -118,10 +118,15 @@ class Rule:
             guessing=not self._certain(learned),
         )
 
-    def repositories(self, upstream: str, repository: Repository) -> tuple[tuple[str, Repository], ...]:
-        """Return every (upstream, repository) that this rule may merge into *repository*, whatever the tag."""
+    def repositories(
+        self, upstream: str, repository: Repository, learned: Learned | None = None
+    ) -> tuple[tuple[str, Repository], ...]:
+        """Return every (upstream, repository) that this rule may merge into *repository*, whatever the tag.
+
+        What was *learned* leaves out the guesses that are known to be wrong.
+        """
         found = [] if self.base is Base.IGNORE else [(upstream, repository)]
-        for source in self._templates():
+        for source in self._templates(learned):
             expanded = source.template.repository(repository)
             if expanded is not None:
                 found.append((source.upstream or upstream, expanded))
@@ -130,7 +135,7 @@ class Rule:
     def tags(self, upstream: str, repository: Repository, source: tuple[str, Repository], tag: Tag) -> tuple[Tag, ...]:
         """Return the tags of virtual *repository* that the source's *tag* may belong to, confirmed forward."""
         found = [tag] if source == (upstream, repository) and self.base is not Base.IGNORE else []
-        for each in self._templates():
+        for each in self._templates(None):
             virtual = each.template.match(source[1], tag) if (each.upstream or upstream) == source[0] else None
             if virtual is not None and virtual[0] == repository:
                 found.append(virtual[1])
@@ -192,12 +197,16 @@ class Rule:
             return not self.conventions
         return not learned.convention or set(self._tokens(learned)) == set(learned.tokens)
 
-    def _templates(self) -> Iterable[SourceTemplate]:
-        yield from self.sources
-        if not self.sources:
-            for name in self.conventions:
-                for token in convention.tokens_for(self.platforms):
-                    yield SourceTemplate(convention.template_for(name, token))
+    def _templates(self, learned: Learned | None) -> Iterable[SourceTemplate]:
+        """Return the templates of all sources, or of all guesses that may be right."""
+        if self.sources:
+            return self.sources
+        conventions = (learned.convention,) if learned and learned.convention else self.conventions
+        return [
+            SourceTemplate(convention.template_for(name, token))
+            for name in conventions
+            for token in self._tokens(learned)
+        ]
 
 
 def default_rule() -> Rule:
@@ -215,12 +224,10 @@ def find(rules: Sequence[Rule], upstream: str, repository: Repository) -> Rule:
     return next((rule for rule in rules if rule.matches(upstream, repository)), passthrough_rule())
 
 
-def learn(rule: Rule, found: Sequence[Source], *, base_found: bool, now: float) -> Learned | None:
-    """Return what to remember after *found* of a rule's guesses came true, or None for nothing."""
+def learn(found: Sequence[Source], now: float) -> Learned | None:
+    """Return what to remember after the guesses *found* came true, or None where none of them was a guess."""
     hints = [source.hint for source in found if isinstance(source.hint, Guessed)]
-    if hints:
-        return Learned(hints[0].convention, tuple(sorted({hint.token for hint in hints})), now)
-    return Learned("", (), now) if base_found and rule.conventions else None
+    return Learned(hints[0].convention, tuple(sorted({hint.token for hint in hints})), now) if hints else None
 
 
 def _still_true(learned: Learned | None, conventions: Sequence[str], now: float) -> Learned | None:

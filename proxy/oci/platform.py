@@ -61,8 +61,7 @@ class Platform:
             raise ValueError(
                 f"{text!r} is not a platform: os/architecture or os/architecture/variant, as in linux/arm64"
             )
-        os, architecture, *variant = parts
-        return cls(os, architecture, *variant[:1])
+        return cls(parts[0], parts[1], "".join(parts[2:]))
 
     def __str__(self) -> str:
         """Write `os/architecture[/variant]`, with the OS version in parentheses where there is one."""

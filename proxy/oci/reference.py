@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 MAX_REPOSITORY: Final = 255  # characters; what docker, podman and distribution accept for a whole name
 
+# Docker Hub's names: containerd says docker.io in `ns`, regclient registry-1.docker.io, docker's login index.docker.io.
+DOCKER_HUB: Final = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})
+
 _COMPONENT: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY: Final = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
 _TAG: Final = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)

@@ -1,0 +1,1 @@
+"""What is remembered: metadata (small, changing pointers) and content (immutable, addressed by digest)."""

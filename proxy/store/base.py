@@ -1,0 +1,79 @@
+"""The two Protocols of remembering, in containerd's words.
+
+Metadata is small, changes and could be shared between replicas; content is large, immutable and local. What
+is kept here is a copy: a store may forget anything at any time, and an answer of None only costs a request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from proxy.merge.entry import Entry
+from proxy.merge.plan import Learned
+from proxy.oci.reference import Digest, Repository, Tag
+
+
+@dataclass(frozen=True, slots=True)
+class Virtual:
+    """A virtual repository: the upstream whose namespace the client spoke of, and the repository there."""
+
+    upstream: str
+    repository: Repository
+
+    def __str__(self) -> str:
+        """Name it as people do."""
+        return f"{self.upstream}/{self.repository}"
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where a digest of a virtual repository is found. *upstream* is empty for an index that is our own."""
+
+    upstream: str
+    repository: Repository
+    media_type: str
+
+
+class Metadata(Protocol):
+    """Tag entries, digest locations, learned conventions. Nothing here raises for what it can't read."""
+
+    async def entry(self, virtual: Virtual, tag: Tag) -> Entry | None:
+        """Return the last good generation of a tag."""
+        ...
+
+    async def keep_entry(self, virtual: Virtual, tag: Tag, entry: Entry) -> None:
+        """Keep *entry*; from now on it is what the tag stands for."""
+        ...
+
+    async def drop_entry(self, virtual: Virtual, tag: Tag) -> None:
+        """Forget what a tag stood for; what its digests are and where, stays."""
+        ...
+
+    async def location(self, virtual: Virtual, digest: Digest) -> Location | None:
+        """Return where a manifest's digest was last found for this virtual repository."""
+        ...
+
+    async def keep_location(self, virtual: Virtual, digest: Digest, location: Location) -> None:
+        """Keep where *digest* is."""
+        ...
+
+    async def learned(self, virtual: Virtual) -> Learned | None:
+        """Return which naming convention came true here."""
+        ...
+
+    async def keep_learned(self, virtual: Virtual, learned: Learned) -> None:
+        """Keep which naming convention came true."""
+        ...
+
+
+class Content(Protocol):
+    """Manifests and configs by digest. What comes out hashes to its name."""
+
+    async def get(self, digest: Digest) -> bytes | None:
+        """Return the bytes of *digest*."""
+        ...
+
+    async def put(self, digest: Digest, data: bytes) -> None:
+        """Keep *data*, which the caller has verified against *digest*."""
+        ...

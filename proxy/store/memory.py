@@ -1,0 +1,114 @@
+"""Remembering within a budget of bytes: least recently used leaves first."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Final, Generic, TypeVar
+
+from proxy.merge.entry import Entry
+from proxy.merge.plan import Learned
+from proxy.oci.reference import Digest, Tag
+from proxy.store.base import Location, Virtual
+
+# What Python itself needs to hold one item: keys, dictionary slots, value objects. An estimate on the safe side;
+# without it the bytes alone would count, and a budget would hold far more than it says.
+ITEM_OVERHEAD: Final = 1024
+_PART_OVERHEAD: Final = 640
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+class Budget(Generic[Key, Value]):
+    """A mapping that forgets the least recently used items when their bytes exceed *limit*."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._items: OrderedDict[Key, tuple[Value, int]] = OrderedDict()
+        self.used = 0
+
+    def __len__(self) -> int:
+        """Count the items."""
+        return len(self._items)
+
+    def get(self, key: Key) -> Value | None:
+        """Return the value of *key* and mark it as used."""
+        item = self._items.get(key)
+        if item is None:
+            return None
+        self._items.move_to_end(key)
+        return item[0]
+
+    def put(self, key: Key, value: Value, size: int) -> None:
+        """Keep *value*, which counts *size* bytes. One that alone exceeds the limit isn't kept."""
+        self.drop(key)
+        if size > self._limit:
+            return
+        self._items[key] = (value, size)
+        self.used += size
+        while self.used > self._limit:
+            _, (_, freed) = self._items.popitem(last=False)
+            self.used -= freed
+
+    def drop(self, key: Key) -> None:
+        """Forget *key*."""
+        item = self._items.pop(key, None)
+        self.used -= item[1] if item else 0
+
+
+Shared = Budget[Hashable, object]
+
+
+class MemoryContent:
+    """Content in memory, within a budget that may be shared with metadata."""
+
+    def __init__(self, budget: Shared) -> None:
+        self._kept = budget
+
+    async def get(self, digest: Digest) -> bytes | None:
+        """Return the bytes of *digest*."""
+        found = self._kept.get(digest)
+        return found if isinstance(found, bytes) else None
+
+    async def put(self, digest: Digest, data: bytes) -> None:
+        """Keep *data*."""
+        self._kept.put(digest, data, len(data) + ITEM_OVERHEAD)
+
+
+class MemoryMetadata:
+    """Metadata in memory, within a budget that may be shared with content."""
+
+    def __init__(self, budget: Shared) -> None:
+        self._kept = budget
+
+    async def entry(self, virtual: Virtual, tag: Tag) -> Entry | None:
+        """Return the last good generation of a tag."""
+        found = self._kept.get((virtual, tag))
+        return found if isinstance(found, Entry) else None
+
+    async def keep_entry(self, virtual: Virtual, tag: Tag, entry: Entry) -> None:
+        """Keep *entry*."""
+        self._kept.put((virtual, tag), entry, ITEM_OVERHEAD + _PART_OVERHEAD * len(entry.parts))
+
+    async def drop_entry(self, virtual: Virtual, tag: Tag) -> None:
+        """Forget what a tag stood for."""
+        self._kept.drop((virtual, tag))
+
+    async def location(self, virtual: Virtual, digest: Digest) -> Location | None:
+        """Return where *digest* was last found."""
+        found = self._kept.get((virtual, digest))
+        return found if isinstance(found, Location) else None
+
+    async def keep_location(self, virtual: Virtual, digest: Digest, location: Location) -> None:
+        """Keep where *digest* is."""
+        self._kept.put((virtual, digest), location, ITEM_OVERHEAD)
+
+    async def learned(self, virtual: Virtual) -> Learned | None:
+        """Return which naming convention came true."""
+        found = self._kept.get(virtual)
+        return found if isinstance(found, Learned) else None
+
+    async def keep_learned(self, virtual: Virtual, learned: Learned) -> None:
+        """Keep which naming convention came true."""
+        self._kept.put(virtual, learned, ITEM_OVERHEAD)

@@ -1,0 +1,80 @@
+"""What operators see: counters in Prometheus' format, and structured logs."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Final, TextIO
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+
+_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics:
+    """The process' counters, in a registry of their own. Labels have few values and never hold names or secrets."""
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry()
+        self._registry = registry
+        self.requests = Counter(
+            "manifuse_requests",
+            "Requests by clients",
+            ["route", "method", "status", "cache"],
+            registry=registry,
+        )
+        self.upstream_requests = Counter(
+            "manifuse_upstream_requests",
+            "Requests to upstreams; the status is `error` where no answer came",
+            ["upstream", "method", "status"],
+            registry=registry,
+        )
+        self.upstream_seconds = Histogram(
+            "manifuse_upstream_seconds",
+            "Seconds until an upstream's response headers",
+            ["upstream"],
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+        self.merges = Counter("manifuse_merges", "Indexes synthesized", registry=registry)
+        self.partial_merges = Counter(
+            "manifuse_partial_merges", "Indexes synthesized while something was missing", registry=registry
+        )
+        self.platform_mismatches = Counter(
+            "manifuse_platform_mismatches", "Sources whose config contradicts the rule", registry=registry
+        )
+        self.platform_clashes = Counter(
+            "manifuse_platform_clashes", "Sources left out because an earlier one has their platform", registry=registry
+        )
+        self.held = Counter(
+            "manifuse_held", "Answers from the last good generation, by reason", ["reason"], registry=registry
+        )
+        self.coalesced = Counter(
+            "manifuse_coalesced", "Callers that waited for a question already being asked", registry=registry
+        )
+
+    def render(self) -> bytes:
+        """Write all of them as `METRICS_TYPE`."""
+        return generate_latest(self._registry)
+
+
+def configure_logging(stream: TextIO = sys.stderr, *, level: int = logging.INFO) -> None:
+    """Send events to *stream*: in colours on a terminal, else one JSON object a line. Call once, at the start."""
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer() if stream.isatty() else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=False,
+    )

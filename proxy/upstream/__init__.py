@@ -1,0 +1,1 @@
+"""A registry over HTTP: asking, authenticating, and believing nothing unchecked."""

@@ -1,0 +1,351 @@
+"""The five reads over HTTP. Every manifest is measured, hashed and read before it leaves this module."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from proxy.oci import mediatype
+from proxy.oci.byterange import ByteRange, ContentRange, Nothing, Part, SuffixRange, Whole, parse_content_range
+from proxy.oci.challenge import parse_challenges, pull_scope
+from proxy.oci.content import MAX_MANIFEST, Blob, Descriptor, Manifest, Resolved, TagPage, empty_index
+from proxy.oci.document import parse
+from proxy.oci.endpoint import BlobAt, ManifestAt, ReferrersOf, TagsOf
+from proxy.oci.errors import (
+    BadAnswer,
+    BlobUnknown,
+    DigestInvalid,
+    ManifestUnknown,
+    NameUnknown,
+    NotFound,
+    Overloaded,
+    RangeInvalid,
+    Refused,
+    RegistryError,
+    Unreachable,
+)
+from proxy.oci.mediatype import ANYTHING, Accept
+from proxy.oci.reference import DOCKER_HUB, Digest, Reference, Repository, Tag
+from proxy.upstream.auth import Authorizer
+from proxy.upstream.transport import Transport
+
+_MAX_TAGS_PAGE: Final = 16 * 1024 * 1024  # bytes
+_PAGE: Final = 1000  # tags asked for at once
+_MAX_PAGES: Final = 200
+_FALLBACK_STATUS: Final = frozenset(
+    {400, 404, 405, 406}
+)  # "no referrers API here", says the specification's client part
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What is asked, for scopes, errors and URLs."""
+
+    method: str
+    repository: Repository
+    path: str
+    missing: type[NotFound]
+    what: str
+
+
+class Upstream:
+    """A registry over HTTP."""
+
+    def __init__(self, transport: Transport, authorizer: Authorizer, missing: Collection[int] = (404,)) -> None:
+        """Take what is needed.
+
+        Args:
+            missing: Statuses that mean "does not exist" here: Docker Hub says 401 of a missing repository.
+        """
+        self._transport = transport
+        self._authorizer = authorizer
+        self._missing = frozenset(missing) | {404}
+        self._is_hub = transport.url.host in DOCKER_HUB
+
+    @property
+    def name(self) -> str:
+        """The upstream's name in the configuration."""
+        return self._transport.name
+
+    async def resolve(self, repository: Repository, reference: Reference, accept: Accept = ANYTHING) -> Resolved:
+        """Ask with HEAD, which Docker Hub doesn't count; with GET where the answer to HEAD says too little."""
+        question = self._manifest_question("HEAD", repository, reference)
+        async with self._ask(question, {"Accept": mediatype.ACCEPT_ALL}) as response:
+            if response.status == 200 and (descriptor := _described(response)) is not None:
+                if isinstance(reference, Digest) and descriptor.digest != reference:
+                    raise BadAnswer(f"{self.name} answered {descriptor.digest} for {reference}")
+                return Resolved(descriptor)
+            if response.status not in (200, 405):
+                raise self._failure(response, question)
+        return Resolved((await self.manifest(repository, reference, accept)).descriptor)
+
+    async def manifest(self, repository: Repository, reference: Reference, accept: Accept = ANYTHING) -> Manifest:
+        """Fetch a manifest, verified against its digest, the answer's own headers and its own words."""
+        question = self._manifest_question("GET", repository, reference)
+        async with self._ask(question, {"Accept": mediatype.ACCEPT_ALL}) as response:
+            if response.status != 200:
+                raise self._failure(response, question)
+            self._check_coding(response)
+            body = await self._transport.read(response, MAX_MANIFEST, "manifest")
+        digest = self._verified(body, reference, response.headers.get("Docker-Content-Digest"))
+        document = self._in_our_words(body, response.headers.get("Content-Type", ""))
+        return Manifest(Descriptor(media_type=document, digest=digest, size=len(body)), body)
+
+    @asynccontextmanager
+    async def blob(self, repository: Repository, digest: Digest, part: Part) -> AsyncIterator[Blob]:
+        """Open a blob. A whole one is hashed on its way, and its last chunk is kept back until the hash is right."""
+        method = "HEAD" if isinstance(part, Nothing) else "GET"
+        question = _Question(
+            method, repository, BlobAt(self._remote(repository), digest).path, BlobUnknown, f"blob {digest}"
+        )
+        if isinstance(part, Nothing):
+            async with self._ask(question, {}) as response:
+                self._check_blob(response, question)
+                yield Blob(digest=digest, size=response.content_length, part=None, chunks=_no_chunks())
+            return
+        headers = {} if isinstance(part, Whole) else {"Range": str(part)}
+        async with self._ask(question, headers, stream=True) as response:
+            self._check_blob(response, question)
+            async with aclosing(self._transport.chunks(response)) as chunks:
+                yield self._blob_of(response, digest, part, chunks)
+
+    async def tags(self, repository: Repository, limit: int | None, last: str) -> TagPage:
+        """List tags, page by page; the upstream's `Link` only says whether and where to go on, never to whom."""
+        found: list[str] = []
+        for _ in range(_MAX_PAGES):
+            wanted = _PAGE if limit is None else min(_PAGE, limit - len(found))
+            page, following = await self._tags_page(repository, wanted, last)
+            found += page
+            if following is None or not page or (limit is not None and len(found) >= limit):
+                return TagPage(tuple(found[:limit]), more=following is not None or len(found) > len(found[:limit]))
+            last = following
+        return TagPage(tuple(found), more=True)
+
+    async def referrers(self, repository: Repository, digest: Digest, artifact_type: str) -> Manifest:
+        """Ask the referrers API, else the fallback tag. Nothing there is an empty index."""
+        path = ReferrersOf(self._remote(repository), digest).path
+        question = _Question("GET", repository, path, ManifestUnknown, f"referrers of {digest}")
+        query = {"artifactType": artifact_type} if artifact_type else {}
+        async with self._ask(question, {"Accept": mediatype.OCI_INDEX}, query=query) as response:
+            if response.status == 200 and mediatype.bare(response.content_type) == mediatype.OCI_INDEX:
+                body = await self._transport.read(response, MAX_MANIFEST, "referrers list")
+                self._in_our_words(body, mediatype.OCI_INDEX)
+                return Manifest.of(mediatype.OCI_INDEX, body)
+            if response.status != 200 and response.status not in self._missing | _FALLBACK_STATUS:
+                raise self._failure(response, question)
+        return await self._fallback(repository, digest)
+
+    async def _fallback(self, repository: Repository, digest: Digest) -> Manifest:
+        try:
+            found = await self.manifest(repository, Tag(f"{digest.algorithm}-{digest.hex[:64]}"))
+        except NotFound:
+            return empty_index()
+        return found if found.descriptor.media_type == mediatype.OCI_INDEX else empty_index()
+
+    @asynccontextmanager
+    async def _ask(
+        self,
+        question: _Question,
+        headers: Mapping[str, str],
+        *,
+        query: Mapping[str, str] | None = None,
+        stream: bool = False,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a request, authenticated; after a 401 once more, with what it challenges for."""
+        scope = pull_scope(self._remote(question.repository))
+        authorization = await self._authorized(self._authorizer.header(scope), question)
+        url = self._url(question.path, query or {})
+        for retry in (True, False):
+            given = {**headers, "Authorization": authorization} if authorization else dict(headers)
+            opened = (
+                self._transport.stream(url, given) if stream else self._transport.document(question.method, url, given)
+            )
+            async with opened as response:
+                if response.status != 401 or not retry:
+                    yield response
+                    return
+                challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
+            if not challenges:
+                raise self._failure(response, question)
+            answer = self._authorizer.answer(challenges, scope, authorization)
+            authorization = await self._authorized(answer, question)
+
+    async def _authorized(self, header: Any, question: _Question) -> str | None:
+        """Wait for an `Authorization`. A refusal means "missing" where the operator said that it does."""
+        try:
+            found: str | None = await header
+        except Refused as refused:
+            if self._missing & {401, 403}:
+                raise question.missing(f"{self.name} has no {question.what} of {question.repository}") from None
+            raise refused from None
+        return found
+
+    def _manifest_question(self, method: str, repository: Repository, reference: Reference) -> _Question:
+        path = ManifestAt(self._remote(repository), reference).path
+        return _Question(method, repository, path, ManifestUnknown, f"manifest {reference}")
+
+    def _remote(self, repository: Repository) -> Repository:
+        """Docker Hub's official images live under `library/`, which nobody writes."""
+        return Repository(f"library/{repository}") if self._is_hub and "/" not in repository else repository
+
+    def _url(self, path: str, query: Mapping[str, str]) -> URL:
+        base = self._transport.url
+        return base.with_path(base.path.rstrip("/") + path, encoded=True).with_query(query)
+
+    def _failure(self, response: aiohttp.ClientResponse, question: _Question) -> RegistryError:
+        """Sort a status into no, refused and no answer."""
+        status = response.status
+        if status in self._missing:
+            return question.missing(f"{self.name} has no {question.what} of {question.repository}")
+        if status in (401, 403):
+            return Refused(f"{self.name} refuses access to {question.repository} ({status})")
+        if status == 429 or status >= 500:
+            wait = response.headers.get("Retry-After")
+            return Overloaded(f"{self.name} answered {status} for {question.what}", retry_after=wait)
+        return BadAnswer(f"{self.name} answered {status} for {question.what}")
+
+    def _check_blob(self, response: aiohttp.ClientResponse, question: _Question) -> None:
+        if response.status == 416:
+            total = response.headers.get("Content-Range", "").rpartition("/")[2]
+            size = int(total) if total.isascii() and total.isdigit() else None
+            raise RangeInvalid(f"the range is not within the {question.what}", size=size)
+        if response.status not in (200, 206):
+            raise self._failure(response, question)
+        self._check_coding(response)
+
+    def _check_coding(self, response: aiohttp.ClientResponse) -> None:
+        coding = response.headers.get("Content-Encoding", "identity")
+        if coding.lower() != "identity":
+            raise BadAnswer(f"{self.name} sent Content-Encoding {coding[:40]!r}, identity was asked for")
+
+    def _verified(self, body: bytes, reference: Reference, announced: str | None) -> Digest:
+        """Return the digest that *body* really has. Raises `BadAnswer` where anybody claimed another."""
+        claimed = reference if isinstance(reference, Digest) else None
+        if claimed is None and announced is not None:
+            try:
+                claimed = Digest.parse(announced)
+            except DigestInvalid:
+                raise BadAnswer(f"{self.name} sent an unusable Docker-Content-Digest") from None
+        if claimed is None:
+            return Digest.of(body)
+        if not claimed.matches(body):
+            raise BadAnswer(f"{self.name} sent {len(body)} bytes for {claimed} that hash to {Digest.of(body)}")
+        return claimed
+
+    def _in_our_words(self, body: bytes, content_type: str) -> str:
+        """Read the manifest for what it is and return its media type; errors get the upstream's name."""
+        try:
+            return parse(body, content_type).media_type
+        except BadAnswer as error:
+            raise BadAnswer(f"{self.name}: {error.message}") from None
+
+    def _blob_of(
+        self, response: aiohttp.ClientResponse, digest: Digest, part: Part, chunks: AsyncIterator[bytes]
+    ) -> Blob:
+        size = response.content_length
+        if response.status == 206:
+            if isinstance(part, Whole):
+                raise BadAnswer(f"{self.name} sent a part of {digest}, all of it was asked for")
+            got = parse_content_range(response.headers.get("Content-Range", ""))
+            _check_part(self.name, part, got)
+            return Blob(digest=digest, size=got.size, part=got, chunks=self._measured(chunks, got.length))
+        verified = self._hashed(chunks, digest)
+        if isinstance(part, ByteRange | SuffixRange) and size is not None:
+            # The upstream ignores ranges; resuming clients insist on them, so the rest is read and dropped.
+            wanted = part.within(size)
+            return Blob(digest=digest, size=size, part=wanted, chunks=_cut(verified, wanted))
+        return Blob(digest=digest, size=size, part=None, chunks=verified)
+
+    async def _hashed(self, chunks: AsyncIterator[bytes], digest: Digest) -> AsyncIterator[bytes]:
+        """Pass chunks on, one behind: the last one leaves only when the whole hashes to *digest* (law 9)."""
+        hasher = digest.hasher()
+        pending = b""
+        async for chunk in chunks:
+            hasher.update(chunk)
+            if pending:
+                yield pending
+            pending = chunk
+        if hasher.hexdigest() != digest.hex:
+            raise BadAnswer(f"{self.name} sent a blob that doesn't hash to {digest}")
+        yield pending
+
+    async def _measured(self, chunks: AsyncIterator[bytes], length: int) -> AsyncIterator[bytes]:
+        left = length
+        async for chunk in chunks:
+            left -= len(chunk)
+            if left < 0:
+                raise BadAnswer(f"{self.name} sent more than the {length} bytes it announced")
+            yield chunk
+        if left:
+            raise Unreachable(f"{self.name} broke off {left} bytes before the end")
+
+    async def _tags_page(self, repository: Repository, limit: int, last: str) -> tuple[list[str], str | None]:
+        """Return a page, and behind which tag the next one begins; None where it is the last."""
+        question = _Question("GET", repository, TagsOf(self._remote(repository)).path, NameUnknown, "list of tags")
+        query = {"n": str(limit), "last": last} if last else {"n": str(limit)}
+        async with self._ask(question, {"Accept": "application/json"}, query=query) as response:
+            if response.status != 200:
+                raise self._failure(response, question)
+            body = await self._transport.read(response, _MAX_TAGS_PAGE, "list of tags")
+        try:
+            tags = [str(tag) for tag in orjson.loads(body)["tags"] or ()]
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            raise BadAnswer(f"{self.name} sent a list of tags that is none") from None
+        return tags, _next_page(response.headers.get("Link", ""), tags)
+
+
+def _described(response: aiohttp.ClientResponse) -> Descriptor | None:
+    """Read what HEAD says of a manifest; None where it doesn't say all."""
+    try:
+        digest = Digest.parse(response.headers.get("Docker-Content-Digest", ""))
+    except DigestInvalid:
+        return None
+    media_type = mediatype.bare(response.headers.get("Content-Type", ""))
+    if not response.content_length or media_type not in mediatype.INDEXES | mediatype.MANIFESTS:
+        return None
+    return Descriptor(media_type=media_type, digest=digest, size=response.content_length)
+
+
+def _check_part(name: str, part: Part, got: ContentRange) -> None:
+    """A part must be the one that was asked for; its end may be clamped to the blob's."""
+    wanted = part
+    if isinstance(wanted, SuffixRange) and got.size is not None:
+        wanted = ByteRange(max(0, got.size - wanted.length))
+    if isinstance(wanted, ByteRange):
+        end = wanted.last if wanted.last is not None else got.last
+        whole_tail = wanted.last is not None or got.size is None or got.last == got.size - 1
+        if got.first == wanted.first and got.last <= end and whole_tail:
+            return
+    raise BadAnswer(f"{name} sent {got}, {part} was asked for")
+
+
+async def _cut(chunks: AsyncIterator[bytes], wanted: ContentRange) -> AsyncIterator[bytes]:
+    """Pass on only the bytes of *wanted*; what is behind them is still read, for its hash."""
+    position = 0
+    async for chunk in chunks:
+        piece = chunk[max(0, wanted.first - position) : max(0, wanted.last + 1 - position)]
+        position += len(chunk)
+        if piece:
+            yield piece
+
+
+async def _no_chunks() -> AsyncIterator[bytes]:
+    nothing: tuple[bytes, ...] = ()
+    for chunk in nothing:
+        yield chunk
+
+
+def _next_page(link: str, tags: list[str]) -> str | None:
+    """Return the `last` of a Link header's next page (RFC 8288), or None without one."""
+    target, _, parameters = link.partition(";")
+    if 'rel="next"' not in parameters.replace("'", '"') and "rel=next" not in parameters:
+        return None
+    query = parse_qs(urlsplit(target.strip().strip("<>")).query)
+    return query.get("last", tags[-1:] or [""])[0]

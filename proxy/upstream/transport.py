@@ -1,0 +1,208 @@
+"""HTTP to one upstream: pools, time limits, redirects, and aiohttp's errors in our words."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Final, Self
+
+import aiohttp
+from yarl import URL
+
+from proxy.oci.errors import BadAnswer, NoAnswer, TimedOut, Unreachable
+from proxy.telemetry import Metrics
+from proxy.upstream.guard import MAX_REDIRECTS, check_redirect
+
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_MAX_FIELD: Final = 64 * 1024  # bearer tokens, signed Locations and Links outgrow aiohttp's 8 KiB
+_READ_BUFFER: Final = 256 * 1024
+_USER_AGENT: Final = "manifuse"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Seconds, but for *connections*.
+
+    Attributes:
+        connect: For TCP and TLS.
+        header: From sending a request to its response headers, waiting for a free connection included.
+        total: For a whole manifest, config, token or list. Blobs have no such limit.
+        idle: Between two reads of a blob.
+        connections: In each of the two pools: one for documents, one for blobs, so that pulls in progress
+            never stand in front of the next tag.
+    """
+
+    connect: float = 5.0
+    header: float = 8.0
+    total: float = 30.0
+    idle: float = 60.0
+    connections: int = 100
+
+
+class Transport:
+    """Two keep-alive pools to one upstream. Open it with `async with`."""
+
+    def __init__(
+        self, name: str, url: URL, limits: Limits, metrics: Metrics, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self.name = name
+        self.url = url
+        self._limits = limits
+        self._metrics = metrics
+        self._tls: ssl.SSLContext | bool = True if tls is None else tls
+        self._documents: aiohttp.ClientSession | None = None
+        self._blobs: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open the pools; nothing is connected yet."""
+        self._documents = self._session()
+        self._blobs = self._session()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Close all connections."""
+        for session in (self._documents, self._blobs):
+            if session is not None:
+                await session.close()
+
+    @asynccontextmanager
+    async def document(
+        self, method: str, url: URL, headers: Mapping[str, str], *, redirects: bool = True
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Ask for something small; the whole block has `total` seconds. Raises `NoAnswer`."""
+        async with (
+            self._within(self._limits.total, f"{self.name} didn't finish its answer"),
+            self._send(self._documents, method, url, headers, redirects=redirects) as response,
+        ):
+            yield response
+
+    @asynccontextmanager
+    async def stream(self, url: URL, headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Ask for a blob. Raises `NoAnswer` before the block; errors of reading are the reader's to translate."""
+        async with self._send(self._blobs, "GET", url, headers, redirects=True) as response:
+            yield response
+
+    async def read(self, response: aiohttp.ClientResponse, limit: int, what: str) -> bytes:
+        """Read a body of at most *limit* bytes. Raises `BadAnswer` for more, `NoAnswer` for less than announced."""
+        if (response.content_length or 0) > limit:
+            raise BadAnswer(
+                f"{self.name} sent a {what} of {response.content_length} bytes, at most {limit} are accepted"
+            )
+        body = bytearray()
+        with self._translated():
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) > limit:
+                    raise BadAnswer(f"{self.name} sent a {what} of more than {limit} bytes")
+        return bytes(body)
+
+    async def chunks(self, response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
+        """Yield a body as it comes. Raises `NoAnswer` when it breaks off."""
+        with self._translated():
+            async for chunk in response.content.iter_any():
+                yield chunk
+
+    @asynccontextmanager
+    async def _send(
+        self,
+        session: aiohttp.ClientSession | None,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        *,
+        redirects: bool,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        if session is None:
+            raise RuntimeError("the transport is not open")
+        for _ in range(MAX_REDIRECTS + 1):
+            response = await self._once(session, method, url, headers)
+            try:
+                location = response.headers.get("Location", "")
+                if not redirects or response.status not in _REDIRECTS:
+                    yield response
+                    return
+                target = check_redirect(self.url, url, location)
+                if target.origin() != url.origin():
+                    headers = {name: value for name, value in headers.items() if name != "Authorization"}
+                url = target
+            finally:
+                response.release()
+        raise BadAnswer(f"{self.name} redirected more than {MAX_REDIRECTS} times")
+
+    async def _once(
+        self, session: aiohttp.ClientSession, method: str, url: URL, headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
+        """Send one request and wait for its headers; every outcome is counted."""
+        began = time.perf_counter()
+        status = "error"
+        try:
+            async with self._within(self._limits.header, f"{self.name} didn't answer"):
+                with self._translated():
+                    response = await session.request(method, url, headers=headers, allow_redirects=False)
+            status = str(response.status)
+        finally:
+            self._metrics.upstream_requests.labels(self.name, method, status).inc()
+            self._metrics.upstream_seconds.labels(self.name).observe(time.perf_counter() - began)
+        return response
+
+    @asynccontextmanager
+    async def _within(self, seconds: float, what: str) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError:
+            raise TimedOut(f"{what} within {seconds:g} s") from None
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn aiohttp's errors into ours, naming the real cause: DNS, TLS, refused, broken off, not HTTP."""
+        try:
+            yield
+        except aiohttp.ServerTimeoutError as error:
+            raise TimedOut(f"{self.name} was silent for too long ({type(error).__name__})") from None
+        except (aiohttp.ClientError, OSError) as error:
+            if isinstance(error, TimeoutError):
+                raise
+            raise self._error(error) from None
+
+    def _error(self, error: Exception) -> NoAnswer:
+        place = f"{self.name} ({self.url.authority})"
+        match error:
+            case aiohttp.ClientConnectorDNSError():
+                return Unreachable(f"{place}: the host name can't be resolved")
+            case aiohttp.ClientConnectorCertificateError():
+                return Unreachable(f"{place}: the TLS certificate is not trusted: {error.certificate_error}")
+            case aiohttp.ClientSSLError():
+                return Unreachable(f"{place}: TLS failed: {error}")
+            case aiohttp.ClientConnectorError():
+                return Unreachable(f"{place}: no connection: {error.os_error.strerror or error.os_error}")
+            case aiohttp.ServerDisconnectedError():
+                return Unreachable(f"{place} closed the connection without an answer")
+            case aiohttp.ClientPayloadError() | OSError():
+                return Unreachable(f"{place} broke off in the middle of an answer")
+            case aiohttp.ClientResponseError():
+                return BadAnswer(f"{place} doesn't speak proper HTTP: {error.message[:120]}")
+            case _:
+                return BadAnswer(f"{place}: {type(error).__name__}")
+
+    def _session(self) -> aiohttp.ClientSession:
+        limits = self._limits
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=limits.connections, limit_per_host=0, ssl=self._tls, keepalive_timeout=60, ttl_dns_cache=30
+            ),
+            # Header and total limits are ours; aiohttp's own total would cut large layers.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect, sock_read=limits.idle),
+            # No content coding anywhere: what is hashed is what was sent.
+            headers={"Accept-Encoding": "identity", "User-Agent": _USER_AGENT},
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            requote_redirect_url=False,
+            max_line_size=_MAX_FIELD,
+            max_field_size=_MAX_FIELD,
+            read_bufsize=_READ_BUFFER,
+        )

@@ -1,0 +1,1 @@
+"""The virtual registry: a registry computed from rules and other registries."""

@@ -1,0 +1,69 @@
+"""Blobs under the virtual name: streamed from the source that owns them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+import structlog
+
+from proxy.oci.byterange import Nothing, Part, Whole
+from proxy.oci.content import Blob, Descriptor
+from proxy.oci.errors import BlobUnknown, NotFound
+from proxy.oci.reference import Digest, Repository
+from proxy.oci.registry import Registry
+from proxy.store.base import Content, Virtual
+from proxy.virtual.places import Place, Places
+
+_log: Final = structlog.get_logger("blobs")
+
+
+class Blobs:
+    """Blobs of virtual repositories. The source is found first and opened after."""
+
+    def __init__(self, upstreams: Mapping[str, Registry], places: Places, content: Content) -> None:
+        self._upstreams = upstreams
+        self._places = places
+        self._content = content
+
+    @asynccontextmanager
+    async def open(self, virtual: Virtual, digest: Digest, part: Part) -> AsyncIterator[Blob]:
+        """Open a blob of *virtual*. Raises `BlobUnknown`, `RangeInvalid`, `Refused` or `NoAnswer` on entering."""
+        async with AsyncExitStack() as stack:
+            yield await self._opened(stack, virtual, digest, part)
+
+    async def _opened(self, stack: AsyncExitStack, virtual: Virtual, digest: Digest, part: Part) -> Blob:
+        place = await self._places.blob(virtual, digest)
+        if place is not None:
+            # An image config that a merge has read. Only what this repository is known to have comes from here.
+            kept = await self._content.get(digest)
+            if kept is not None:
+                return _kept(digest, kept, part)
+            try:
+                return await stack.enter_async_context(self._upstreams[place[0]].blob(place[1], digest, part))
+            except NotFound:
+                _log.info("blob moved", image=str(virtual), digest=digest, was_in=str(place[1]))
+        place = await self._search(virtual, digest)
+        return await stack.enter_async_context(self._upstreams[place[0]].blob(place[1], digest, part))
+
+    async def _search(self, virtual: Virtual, digest: Digest) -> Place:
+        async def look(registry: Registry, repository: Repository) -> Descriptor:
+            async with registry.blob(repository, digest, Nothing()) as blob:
+                return Descriptor(media_type="application/octet-stream", digest=digest, size=blob.size or 0)
+
+        missing = BlobUnknown(f"no source of {virtual.repository} has the blob {digest}")
+        sighting = await self._places.search(virtual, look, missing)
+        await self._places.keep_blobs(virtual, [digest], sighting.place)
+        return sighting.place
+
+
+def _kept(digest: Digest, data: bytes, part: Part) -> Blob:
+    """Serve a blob from memory."""
+    wanted = None if isinstance(part, Whole | Nothing) else part.within(len(data))
+    piece = data if wanted is None else data[wanted.first : wanted.last + 1]
+    return Blob(digest=digest, size=len(data), part=wanted, chunks=_once(b"" if isinstance(part, Nothing) else piece))
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data

@@ -1,0 +1,364 @@
+"""What a tag or a digest of a virtual repository stands for: fresh from memory, or asked for and decided."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import structlog
+
+from proxy.merge.decide import Hold, Pass, Refuse, Serve, Verdict, decide, part_of_base
+from proxy.merge.entry import Entry, Part
+from proxy.merge.explain import Explanation, explain
+from proxy.merge.freshness import Age, Freshness
+from proxy.merge.outcome import Outcome, SingleImage
+from proxy.merge.plan import Learned, Plan
+from proxy.merge.rule import Rule, find, learn
+from proxy.oci.content import CacheResult, Delivery, Descriptor, Manifest
+from proxy.oci.document import Artifact, Image, parse
+from proxy.oci.errors import ManifestUnknown, NotFound, Refused, RegistryError, TimedOut
+from proxy.oci.mediatype import ANYTHING
+from proxy.oci.reference import Digest, Repository, Tag
+from proxy.oci.registry import Registry
+from proxy.store.base import Content, Metadata, Virtual
+from proxy.telemetry import Metrics
+from proxy.virtual.flight import Flights
+from proxy.virtual.places import Places
+from proxy.virtual.recent import Recent
+from proxy.virtual.sources import Sources
+from proxy.virtual.together import together
+
+_MAX_TROUBLES: Final = 10_000  # tags whose last question ended in an error, remembered for `negative_ttl`
+_FLIGHT_SECONDS: Final = 60.0  # after which a question is given up, whoever still waits
+
+_log: Final = structlog.get_logger("merge")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A tag's entry and how it came about."""
+
+    entry: Entry
+    delivery: Delivery
+
+
+class Manifests:
+    """Tags and digests of virtual repositories.
+
+    Per tag: a fresh entry is answered without a question; a stale one is answered, too, and asked for behind;
+    else one flight asks for everybody. What comes of it is kept in the order content, locations, tag, so that
+    nobody is ever told a digest that can't be fetched.
+    """
+
+    def __init__(
+        self,
+        *,
+        rules: Sequence[Rule],
+        upstreams: Mapping[str, Registry],
+        metadata: Metadata,
+        content: Content,
+        places: Places,
+        freshness: Freshness,
+        request_budget: float,
+        clock: Callable[[], float],
+        metrics: Metrics,
+    ) -> None:
+        """Take what is needed.
+
+        Args:
+            request_budget: Seconds after which a caller gets an answer, whatever the upstreams do.
+            clock: Seconds since the epoch.
+        """
+        self._rules = rules
+        self._upstreams = upstreams
+        self._metadata = metadata
+        self._content = content
+        self._places = places
+        self._freshness = freshness
+        self._budget = request_budget
+        self._clock = clock
+        self._metrics = metrics
+        self._sources = Sources(upstreams, content)
+        self._flights: Flights[tuple[Virtual, Tag], Answer] = Flights(metrics.coalesced)
+        self._trouble: Recent[tuple[Virtual, Tag], RegistryError] = Recent(_MAX_TROUBLES)
+
+    async def close(self) -> None:
+        """Stop asking."""
+        await self._flights.close()
+
+    async def tag(self, virtual: Virtual, tag: Tag) -> Answer:
+        """Return what *tag* stands for. Raises `ManifestUnknown`, `Refused` or `NoAnswer`."""
+        now = self._clock()
+        entry = await self._entry(virtual, tag)
+        age = now - entry.checked_at if entry else 0.0
+        judged = self._freshness.judge(age) if entry else Age.EXPIRED
+        if entry and judged is Age.FRESH:
+            return Answer(entry, Delivery(CacheResult.HIT, age, entry.warnings))
+        trouble = self._trouble.get((virtual, tag), now)
+        if isinstance(trouble, NotFound):
+            raise ManifestUnknown(trouble.message)
+        if entry and trouble:
+            return self._held(entry, trouble)
+        if entry and judged is Age.STALE:
+            self._flights.begin((virtual, tag), lambda: self._refresh(virtual, tag, entry))
+            return Answer(entry, Delivery(CacheResult.STALE, age, entry.warnings))
+        return await self._asked(virtual, tag, entry)
+
+    async def body(self, virtual: Virtual, entry: Entry) -> Manifest:
+        """Return the bytes that *entry* stands for."""
+        body = await self._content.get(entry.descriptor.digest)
+        if body is not None:
+            return Manifest(entry.descriptor, body)
+        return await self.digest(virtual, entry.descriptor.digest)
+
+    async def digest(self, virtual: Virtual, digest: Digest) -> Manifest:
+        """Return a manifest by digest, from where it was seen or from any source of *virtual* (law 8)."""
+        location = await self._places.manifest(virtual, digest)
+        if location is not None:
+            body = await self._content.get(digest)
+            if body is not None:
+                descriptor = Descriptor(media_type=location.media_type, digest=digest, size=len(body))
+                await self._learn_blobs(virtual, location.upstream, location.repository, Manifest(descriptor, body))
+                return Manifest(descriptor, body, Delivery(CacheResult.HIT))
+            if location.upstream:
+                try:
+                    return await self._take(virtual, (location.upstream, location.repository), digest)
+                except NotFound:
+                    _log.info("manifest moved", image=str(virtual), digest=digest, was_in=str(location.repository))
+        return await self._take(virtual, await self._search(virtual, digest), digest)
+
+    async def explain(self, virtual: Virtual, tag: Tag) -> Explanation:
+        """Ask everything anew and say why *tag* is what it is. Changes nothing that is served."""
+        previous = await self._entry(virtual, tag)
+        for plan in await self._plans(virtual, tag):
+            asked = await self._sources.ask(plan, {})
+            outcomes = asked.outcomes or ()
+            verdict = self._decide(plan, outcomes, previous)
+            if not _not_found(verdict):
+                break
+        return explain(plan, asked.probes, outcomes, verdict)
+
+    async def _entry(self, virtual: Virtual, tag: Tag) -> Entry | None:
+        """Return the kept entry, unless another rule made it."""
+        entry = await self._metadata.entry(virtual, tag)
+        if entry is None:
+            return None
+        rule = find(self._rules, virtual.upstream, virtual.repository)
+        return entry if entry.fingerprint == rule.fingerprint else None
+
+    async def _asked(self, virtual: Virtual, tag: Tag, previous: Entry | None) -> Answer:
+        """Wait for the flight of *tag*, but never longer than the budget (law 11)."""
+        try:
+            async with asyncio.timeout(self._budget):
+                return await self._flights.join((virtual, tag), lambda: self._refresh(virtual, tag, previous))
+        except TimeoutError:
+            error = TimedOut(f"no answer on {virtual.repository}:{tag} within {self._budget:g} s")
+            age = self._clock() - previous.checked_at if previous else 0.0
+            if previous is None or not self._freshness.may_hold(age, error):
+                raise error from None
+            return self._held(previous, error)
+
+    async def _refresh(self, virtual: Virtual, tag: Tag, previous: Entry | None) -> Answer:
+        """Ask, decide, keep. Runs in a flight: once for all callers."""
+        try:
+            async with asyncio.timeout(_FLIGHT_SECONDS):
+                return await self._attempt(virtual, tag, previous)
+        except TimeoutError:
+            raise TimedOut(f"no answer on {virtual.repository}:{tag} within {_FLIGHT_SECONDS:g} s") from None
+
+    async def _attempt(self, virtual: Virtual, tag: Tag, previous: Entry | None) -> Answer:
+        known = previous.digests() if previous else {}
+        for plan in await self._plans(virtual, tag):
+            asked = await self._sources.ask(plan, known)
+            now = self._clock()
+            if asked.outcomes is None and previous is not None:
+                return await self._confirm(virtual, tag, previous, now)
+            verdict = self._decide(plan, asked.outcomes or (), previous)
+            if not _not_found(verdict):
+                break
+        answer = await self._act(virtual, plan, verdict, previous, now)
+        await self._learn(virtual, plan, verdict, now)
+        return answer
+
+    async def _plans(self, virtual: Virtual, tag: Tag) -> tuple[Plan, ...]:
+        """Return what to ask, and what to ask after that if it finds nothing.
+
+        What was learned from other tags is tried alone first. A repository that uses one convention for some
+        tags and another for others costs a second round, never a 404.
+        """
+        rule = find(self._rules, virtual.upstream, virtual.repository)
+        learned = await self._metadata.learned(virtual) if rule.conventions else None
+        now = self._clock()
+        first = rule.plan(virtual.upstream, virtual.repository, tag, learned, now)
+        full = rule.plan(virtual.upstream, virtual.repository, tag, None, now)
+        return (first,) if first == full else (first, full)
+
+    async def _confirm(self, virtual: Virtual, tag: Tag, previous: Entry, now: float) -> Answer:
+        """Nothing changed: the same answer, as fresh as new."""
+        entry = replace(previous, checked_at=now)
+        await self._metadata.keep_entry(virtual, tag, entry)
+        return Answer(entry, Delivery(CacheResult.REVALIDATED, 0.0, entry.warnings))
+
+    def _decide(self, plan: Plan, outcomes: Sequence[Outcome], previous: Entry | None) -> Verdict:
+        age = self._clock() - previous.checked_at if previous else 0.0
+        return decide(plan, outcomes, previous, age=age, freshness=self._freshness)
+
+    async def _act(self, virtual: Virtual, plan: Plan, verdict: Verdict, previous: Entry | None, now: float) -> Answer:
+        """Do what was decided."""
+        match verdict:
+            case Serve():
+                self._report(virtual, plan, verdict)
+                entry = _entry_of(plan, verdict, previous, now)
+                await self._publish(virtual, plan.tag, entry, verdict.manifest.body)
+            case Pass():
+                entry = _passed_entry(plan, verdict, previous, now)
+                await self._publish(virtual, plan.tag, entry, None)
+            case Hold(entry=held, error=error):
+                self._trouble.put((virtual, plan.tag), error, now + self._freshness.negative_ttl)
+                _log.warning("held", image=str(plan), upstream=virtual.upstream, reason=error.message)
+                return self._held(held, error)
+            case Refuse(error=error):
+                await self._refused(virtual, plan, error, now)
+                raise error
+        self._trouble.drop((virtual, plan.tag))
+        return Answer(entry, Delivery(CacheResult.MISS, 0.0, entry.warnings))
+
+    async def _publish(self, virtual: Virtual, tag: Tag, entry: Entry, body: bytes | None) -> None:
+        """Keep content, then locations, then the tag: whoever reads the tag can fetch what it stands for."""
+        if body is not None:
+            await self._content.put(entry.descriptor.digest, body)
+        await together(
+            self._places.keep_manifest(virtual, descriptor, place) for descriptor, place in self._locations(entry)
+        )
+        await self._metadata.keep_entry(virtual, tag, entry)
+
+    def _locations(self, entry: Entry) -> list[tuple[Descriptor, tuple[str, Repository] | None]]:
+        """Return where each manifest of *entry* is to be fetched from."""
+        if not entry.merged:
+            part = entry.parts[0]
+            return [(entry.descriptor, (part.upstream, part.repository))]
+        children = [(child, (part.upstream, part.repository)) for part in entry.parts for child in part.children]
+        return [(entry.descriptor, None), *children]
+
+    async def _learn(self, virtual: Virtual, plan: Plan, verdict: Verdict, now: float) -> None:
+        """Remember which guesses came true, so that the next tag of this repository costs no guessing."""
+        if not plan.guessing:
+            return
+        match verdict:
+            case Serve(parts=parts):
+                places = {part.place for part in parts}
+                learned = learn([source for source in plan.sources if source.place in places], now)
+            case Pass(found=found) if not isinstance(found.kind, SingleImage):
+                learned = Learned("", (), now)  # its author merged it; a lone image may get company any time
+            case _:
+                return
+        if learned is not None:
+            await self._metadata.keep_learned(virtual, learned)
+
+    async def _search(self, virtual: Virtual, digest: Digest) -> tuple[str, Repository]:
+        async def look(registry: Registry, repository: Repository) -> Descriptor:
+            return (await registry.resolve(repository, digest, ANYTHING)).descriptor
+
+        missing = ManifestUnknown(f"no source of {virtual.repository} has the manifest {digest}")
+        return (await self._places.search(virtual, look, missing)).place
+
+    async def _take(self, virtual: Virtual, place: tuple[str, Repository], digest: Digest) -> Manifest:
+        """Fetch a manifest from a known place and remember it with what it names."""
+        manifest = await self._upstreams[place[0]].manifest(place[1], digest, ANYTHING)
+        await self._content.put(digest, manifest.body)
+        await self._places.keep_manifest(virtual, manifest.descriptor, place)
+        await self._learn_blobs(virtual, *place, manifest)
+        return replace(manifest, delivery=Delivery(CacheResult.MISS))
+
+    async def _learn_blobs(self, virtual: Virtual, upstream: str, repository: Repository, manifest: Manifest) -> None:
+        """A manifest that passes by says where its blobs are; the client asks for them next."""
+        if not upstream:
+            return
+        document = parse(manifest.body, manifest.descriptor.media_type)
+        if isinstance(document, Image | Artifact):
+            blobs = [blob.digest for blob in document.blobs]
+            await self._places.keep_blobs(virtual, blobs, (upstream, repository))
+
+    def _held(self, entry: Entry, error: RegistryError) -> Answer:
+        self._metrics.held.labels(error.code).inc()
+        age = max(0.0, self._clock() - entry.checked_at)
+        warning = f"stale for {age:.0f} s: {error.message}"
+        return Answer(entry, Delivery(CacheResult.STALE, age, (warning, *entry.warnings)))
+
+    def _report(self, virtual: Virtual, plan: Plan, verdict: Serve) -> None:
+        """Tell operators what was merged and what is odd about it."""
+        self._metrics.merges.inc()
+        self._metrics.partial_merges.inc(bool(verdict.missing))
+        self._metrics.platform_mismatches.inc(len(verdict.mismatches))
+        self._metrics.platform_clashes.inc(len(verdict.clashes))
+        where = {"image": str(plan), "upstream": virtual.upstream}
+        platforms = [platform for part in verdict.parts for platform in part.platforms]
+        _log.info("merged", **where, digest=verdict.manifest.descriptor.digest, platforms=platforms)
+        for event, sentences in (
+            ("partial", verdict.missing),
+            ("platform mismatch", verdict.mismatches),
+            ("platform clash", verdict.clashes),
+            ("source left out", verdict.omissions),
+        ):
+            for sentence in sentences:
+                _log.warning(event, **where, detail=sentence)
+
+    async def _refused(self, virtual: Virtual, plan: Plan, error: RegistryError, now: float) -> None:
+        """Let an authoritative no count: the tag is forgotten, and not asked for again at once."""
+        if isinstance(error, NotFound):
+            self._trouble.put((virtual, plan.tag), error, now + self._freshness.negative_ttl)
+        else:
+            _log.warning("no answer", image=str(plan), upstream=virtual.upstream, reason=error.message)
+        if isinstance(error, NotFound | Refused):
+            await self._metadata.drop_entry(virtual, plan.tag)
+
+
+def _not_found(verdict: Verdict) -> bool:
+    return isinstance(verdict, Refuse) and isinstance(verdict.error, NotFound)
+
+
+def _entry_of(plan: Plan, verdict: Serve, previous: Entry | None, now: float) -> Entry:
+    return _entry(
+        plan,
+        verdict.manifest.descriptor,
+        previous,
+        now,
+        merged=True,
+        default_child=verdict.default_child,
+        parts=verdict.parts,
+        warnings=verdict.warnings,
+    )
+
+
+def _passed_entry(plan: Plan, verdict: Pass, previous: Entry | None, now: float) -> Entry:
+    found = verdict.found
+    part = part_of_base(found)
+    return _entry(
+        plan, found.descriptor, previous, now, merged=False, default_child=verdict.default_child, parts=(part,)
+    )
+
+
+def _entry(
+    plan: Plan,
+    descriptor: Descriptor,
+    previous: Entry | None,
+    now: float,
+    *,
+    merged: bool,
+    default_child: Descriptor | None,
+    parts: tuple[Part, ...],
+    warnings: tuple[str, ...] = (),
+) -> Entry:
+    same = previous is not None and previous.descriptor.digest == descriptor.digest
+    return Entry(
+        descriptor=descriptor,
+        merged=merged,
+        default_child=default_child,
+        parts=parts,
+        warnings=warnings,
+        fingerprint=plan.rule.fingerprint,
+        checked_at=now,
+        changed_at=previous.changed_at if previous is not None and same else now,
+    )

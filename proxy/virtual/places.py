@@ -1,0 +1,102 @@
+"""Where the digests of a virtual repository are: learned first, then looked for, never outside it (law 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.merge.rule import Rule, find
+from proxy.oci.content import Descriptor
+from proxy.oci.errors import NoAnswer, NotFound, Refused, RegistryError
+from proxy.oci.reference import Digest, Repository
+from proxy.oci.registry import Registry
+from proxy.store.base import Location, Metadata, Virtual
+from proxy.virtual.together import together
+
+Place = tuple[str, Repository]
+Look = Callable[[Registry, Repository], Coroutine[Any, Any, Descriptor]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A place where a digest is, and what is known of it."""
+
+    place: Place
+    descriptor: Descriptor
+
+
+class Places:
+    """The sources of virtual repositories, as places to look for digests in."""
+
+    def __init__(
+        self, rules: Sequence[Rule], upstreams: Mapping[str, Registry], durable: Metadata, volatile: Metadata
+    ) -> None:
+        """Take what is needed.
+
+        Args:
+            durable: Keeps the locations of manifests: what was advertised is found after a restart.
+            volatile: Keeps the locations of blobs: there are many, and looking again is cheap.
+        """
+        self._rules = rules
+        self._upstreams = upstreams
+        self._durable = durable
+        self._volatile = volatile
+
+    async def of(self, virtual: Virtual) -> tuple[Place, ...]:
+        """Return the places that *virtual* may have content in, those with a configured upstream."""
+        rule = find(self._rules, virtual.upstream, virtual.repository)
+        learned = await self._durable.learned(virtual) if rule.conventions else None
+        places = rule.repositories(virtual.upstream, virtual.repository, learned)
+        return tuple(place for place in places if place[0] in self._upstreams)
+
+    async def manifest(self, virtual: Virtual, digest: Digest) -> Location | None:
+        """Return where a manifest was last found."""
+        found = await self._durable.location(virtual, digest)
+        return found if found is None or found.upstream in ("", *self._upstreams) else None
+
+    async def keep_manifest(self, virtual: Virtual, descriptor: Descriptor, place: Place | None) -> None:
+        """Remember where a manifest is; *place* None means: it is an index of our own."""
+        upstream, repository = place or ("", virtual.repository)
+        location = Location(upstream, repository, descriptor.media_type)
+        if await self._durable.location(virtual, descriptor.digest) != location:
+            await self._durable.keep_location(virtual, descriptor.digest, location)
+
+    async def blob(self, virtual: Virtual, digest: Digest) -> Place | None:
+        """Return where a blob was last found."""
+        found = await self._volatile.location(virtual, digest)
+        return (found.upstream, found.repository) if found and found.upstream in self._upstreams else None
+
+    async def keep_blobs(self, virtual: Virtual, digests: Sequence[Digest], place: Place) -> None:
+        """Remember where the blobs of a manifest are: where the manifest is."""
+        for digest in digests:
+            await self._volatile.keep_location(virtual, digest, Location(*place, ""))
+
+    async def search(self, virtual: Virtual, look: Look, missing: NotFound) -> Sighting:
+        """Look in all places of *virtual* at once and return the first that has it, in the rule's order.
+
+        Raises:
+            NotFound: *missing*, when every place says no. A place that refuses counts as one that says no as
+                long as another one answers: most places that a convention names don't exist.
+            NoAnswer, Refused: Nobody has it, and somebody didn't say.
+        """
+        places = await self.of(virtual)
+        answers = await together(self._look(place, look) for place in places)
+        for answer in answers:
+            if isinstance(answer, Sighting):
+                return answer
+        for kind in (NoAnswer, Refused):
+            for answer in answers:
+                if isinstance(answer, kind) and (kind is NoAnswer or len(places) == _count(answers, Refused)):
+                    raise answer
+        raise missing
+
+    async def _look(self, place: Place, look: Look) -> Sighting | RegistryError:
+        try:
+            return Sighting(place, await look(self._upstreams[place[0]], place[1]))
+        except RegistryError as error:
+            return error
+
+
+def _count(answers: Sequence[object], kind: type[object]) -> int:
+    return sum(isinstance(answer, kind) for answer in answers)

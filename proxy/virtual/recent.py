@@ -1,0 +1,42 @@
+"""What is true for a few seconds only: why the last attempt failed."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+class Recent(Generic[Key, Value]):
+    """A mapping whose items end by themselves, and which forgets the oldest when there are too many."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._items: dict[Key, tuple[Value, float]] = {}
+
+    def __len__(self) -> int:
+        """Count the items, ended ones included until they are met."""
+        return len(self._items)
+
+    def get(self, key: Key, now: float) -> Value | None:
+        """Return the value of *key* if it still holds at *now*."""
+        item = self._items.get(key)
+        if item is None:
+            return None
+        if now < item[1]:
+            return item[0]
+        del self._items[key]
+        return None
+
+    def put(self, key: Key, value: Value, until: float) -> None:
+        """Let *value* hold for *key* until then."""
+        self._items.pop(key, None)
+        if len(self._items) >= self._most:
+            del self._items[next(iter(self._items))]
+        self._items[key] = (value, until)
+
+    def drop(self, key: Key) -> None:
+        """End *key*'s item now."""
+        self._items.pop(key, None)

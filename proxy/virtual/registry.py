@@ -1,0 +1,120 @@
+"""The virtual registry's five reads: a table of contents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+
+from proxy.merge.entry import Entry
+from proxy.merge.explain import Explanation
+from proxy.merge.route import Address, Names, route
+from proxy.oci.byterange import Part
+from proxy.oci.content import Blob, Manifest, Resolved, TagPage
+from proxy.oci.errors import ManifestUnknown, NameUnknown
+from proxy.oci.mediatype import INDEXES, Accept
+from proxy.oci.reference import Digest, Reference, Repository, Tag
+from proxy.oci.registry import Registry
+from proxy.store.base import Virtual
+from proxy.virtual.blobs import Blobs
+from proxy.virtual.manifests import Answer, Manifests
+from proxy.virtual.referrers import Referrers
+from proxy.virtual.tags import Tags
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """What virtual registries of all upstreams share."""
+
+    manifests: Manifests
+    blobs: Blobs
+    tags: Tags
+    referrers: Referrers
+
+
+class VirtualRegistry:
+    """The registry that clients see who speak of one upstream."""
+
+    def __init__(self, upstream: str, reads: Reads) -> None:
+        self._upstream = upstream
+        self._reads = reads
+
+    async def resolve(self, repository: Repository, reference: Reference, accept: Accept) -> Resolved:
+        """Return what a reference stands for; a tag costs no more than GET does, as its index is made for both."""
+        if isinstance(reference, Digest):
+            manifest = await self.manifest(repository, reference, accept)
+            return Resolved(manifest.descriptor, manifest.delivery)
+        answer = await self._reads.manifests.tag(self._virtual(repository), reference)
+        if _too_narrow(answer.entry, accept):
+            manifest = await self._default_child(repository, reference, answer)
+            return Resolved(manifest.descriptor, manifest.delivery)
+        return Resolved(answer.entry.descriptor, answer.delivery)
+
+    async def manifest(self, repository: Repository, reference: Reference, accept: Accept) -> Manifest:
+        """Return a manifest, or the index of a virtual tag."""
+        virtual = self._virtual(repository)
+        if isinstance(reference, Digest):
+            return await self._reads.manifests.digest(virtual, reference)
+        answer = await self._reads.manifests.tag(virtual, reference)
+        if _too_narrow(answer.entry, accept):
+            return await self._default_child(repository, reference, answer)
+        return replace(await self._reads.manifests.body(virtual, answer.entry), delivery=answer.delivery)
+
+    def blob(self, repository: Repository, digest: Digest, part: Part) -> AbstractAsyncContextManager[Blob]:
+        """Open a blob at the source that owns it."""
+        return self._reads.blobs.open(self._virtual(repository), digest, part)
+
+    async def tags(self, repository: Repository, limit: int | None, last: str) -> TagPage:
+        """Return the union of the sources' tags."""
+        return await self._reads.tags.page(self._virtual(repository), limit, last)
+
+    async def referrers(self, repository: Repository, digest: Digest, artifact_type: str) -> Manifest:
+        """Return what refers to *digest*."""
+        return await self._reads.referrers.of(self._virtual(repository), digest, artifact_type)
+
+    async def explain(self, repository: Repository, tag: Tag) -> Explanation:
+        """Say why a tag is what it is."""
+        return await self._reads.manifests.explain(self._virtual(repository), tag)
+
+    async def _default_child(self, repository: Repository, tag: Tag, answer: Answer) -> Manifest:
+        """Return the one child for a client that accepts no index (law 7)."""
+        child = answer.entry.default_child
+        if child is None:
+            raise ManifestUnknown(
+                f"{repository}:{tag} is an index without an entry for the default platform, "
+                "and the client's Accept names no index type"
+            )
+        manifest = await self._reads.manifests.digest(self._virtual(repository), child.digest)
+        return replace(manifest, delivery=answer.delivery)
+
+    def _virtual(self, repository: Repository) -> Virtual:
+        return Virtual(self._upstream, repository)
+
+
+class Directory:
+    """Which registry a request speaks of: one virtual registry for each configured upstream, and no others."""
+
+    def __init__(self, names: Sequence[Names], registries: Mapping[str, VirtualRegistry]) -> None:
+        self._names = names
+        self._registries = registries
+
+    def find(
+        self, host: str, namespaces: tuple[str, ...], prefix: str, repository: Repository
+    ) -> tuple[Registry, Repository]:
+        """Return the registry and the repository there. Raises `NameUnknown`."""
+        return self.virtual(Address(host, namespaces, prefix), repository)
+
+    def check(self, namespaces: tuple[str, ...], prefix: str) -> None:
+        """Raise `NameUnknown` where a request that names no repository names a registry that is none of ours."""
+        for word in (prefix, *namespaces):
+            if word and not any(names.claims(word) for names in self._names):
+                raise NameUnknown(f"no upstream is called {word[:80]!a}")
+
+    def virtual(self, address: Address, repository: Repository) -> tuple[VirtualRegistry, Repository]:
+        """Return the virtual registry and the repository there. Raises `NameUnknown`."""
+        upstream, there = route(self._names, address, repository)
+        return self._registries[upstream], there
+
+
+def _too_narrow(entry: Entry, accept: Accept) -> bool:
+    return accept.only_single_images and entry.descriptor.media_type in INDEXES

@@ -1,0 +1,229 @@
+"""Asking sources: all at once, each for as little as possible, every answer read and verified."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from proxy.merge.compose import select
+from proxy.merge.outcome import (
+    Absent,
+    Failed,
+    Found,
+    Kind,
+    ManyImages,
+    OtherArtifact,
+    Outcome,
+    Present,
+    Probe,
+    SingleImage,
+    winners,
+)
+from proxy.merge.plan import Plan, Source
+from proxy.merge.rule import Attestations, Base
+from proxy.oci import mediatype
+from proxy.oci.byterange import Whole
+from proxy.oci.content import MAX_CONFIG, Descriptor, Manifest
+from proxy.oci.document import Artifact, Document, Image, Index, parse, parse_platform
+from proxy.oci.errors import BadAnswer, NotFound, RegistryError, Unreachable
+from proxy.oci.mediatype import ANYTHING
+from proxy.oci.platform import Platform, normalize
+from proxy.oci.reference import Digest, Repository, Tag
+from proxy.oci.registry import Registry
+from proxy.store.base import Content
+from proxy.virtual.together import together
+
+MAX_DEPTH: Final = 3  # indexes within indexes; buildx makes none, people at most one
+MAX_CHILDREN: Final = 256  # entries of one source, all depths together
+_AT_ONCE: Final = 8  # children of one index that are fetched at the same time
+
+Known = Mapping[tuple[str, Repository, Tag], Digest]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What came of asking.
+
+    Attributes:
+        probes: Whether each source and the base is there.
+        outcomes: The same for those that count, read; None where nothing changed since *known*.
+    """
+
+    probes: tuple[Probe, ...]
+    outcomes: tuple[Outcome, ...] | None
+
+
+class Sources:
+    """Questions to upstreams. Manifests and configs that were read before come from *content*."""
+
+    def __init__(self, upstreams: Mapping[str, Registry], content: Content) -> None:
+        self._upstreams = upstreams
+        self._content = content
+
+    async def ask(self, plan: Plan, known: Known) -> Asked:
+        """Ask for everything that *plan* names, in at most two rounds: manifests, then configs.
+
+        Args:
+            known: What the sources stood for last time. Those are asked with HEAD, and read only if anything
+                at all changed.
+        """
+        everything = (*plan.sources, *((plan.base,) if plan.base else ()))
+        probes = await together(self._probe(plan, source, known) for source in everything)
+        if known and _unchanged(probes, known):
+            return Asked(probes, None)
+        counted = self._counted(plan, probes)
+        return Asked(probes, await together(self._read(plan, probe) for probe in counted))
+
+    def _counted(self, plan: Plan, probes: Sequence[Probe]) -> tuple[Probe, ...]:
+        if not plan.guessing:
+            return tuple(probes)
+        guesses = [probe for probe in probes if probe.source != plan.base]
+        return (*winners(guesses), *(probe for probe in probes if probe.source == plan.base))
+
+    async def _probe(self, plan: Plan, source: Source, known: Known) -> Probe:
+        """See whether *source* is there: by HEAD where it probably isn't, or is known; else by fetching it."""
+        began = time.perf_counter()
+        aside = source == plan.base and bool(plan.sources)
+        by_head = plan.guessing or aside or source.place in known
+        try:
+            registry = self._registry(source.upstream)
+            if by_head:
+                descriptor = (await registry.resolve(source.repository, source.tag, ANYTHING)).descriptor
+            else:
+                descriptor = (await self._fetch(source, source.tag)).descriptor
+        except NotFound:
+            return Absent(source, time.perf_counter() - began)
+        except RegistryError as error:
+            return Failed(source, error, time.perf_counter() - began)
+        return Present(source, descriptor, time.perf_counter() - began)
+
+    async def _read(self, plan: Plan, probe: Probe) -> Outcome:
+        """Read what *probe* found: what kind of thing it is, and for what platform."""
+        if not isinstance(probe, Present):
+            return probe
+        began = time.perf_counter()
+        try:
+            manifest = await self._current(probe)
+            kind = await self._kind(plan, probe.source, manifest)
+        except NotFound:
+            return Absent(probe.source, probe.seconds + time.perf_counter() - began)
+        except RegistryError as error:
+            return Failed(probe.source, error, probe.seconds + time.perf_counter() - began)
+        return Found(probe.source, manifest.descriptor, kind, probe.seconds + time.perf_counter() - began)
+
+    async def _current(self, probe: Present) -> Manifest:
+        """Return the manifest that was seen; the tag's present one where it was replaced meanwhile."""
+        try:
+            return await self._manifest(probe.source, probe.descriptor)
+        except NotFound:
+            return await self._fetch(probe.source, probe.source.tag)
+
+    async def _manifest(self, source: Source, descriptor: Descriptor) -> Manifest:
+        body = await self._content.get(descriptor.digest)
+        if body is not None:
+            return Manifest(replace(descriptor, size=len(body)), body)
+        return await self._fetch(source, descriptor.digest)
+
+    async def _fetch(self, source: Source, reference: Tag | Digest) -> Manifest:
+        manifest = await self._registry(source.upstream).manifest(source.repository, reference, ANYTHING)
+        await self._content.put(manifest.descriptor.digest, manifest.body)
+        return manifest
+
+    async def _kind(self, plan: Plan, source: Source, manifest: Manifest) -> Kind:
+        document = parse(manifest.body, manifest.descriptor.media_type)
+        match document:
+            case Image():
+                return SingleImage(await self._platform(source, document))
+            case Artifact():
+                return OtherArtifact(document.artifact_type)
+            case Index() if source == plan.base and plan.rule.base is Base.PASSTHROUGH:
+                return ManyImages(document.manifests)  # its author's work, served as it is
+            case Index():
+                children = await self._flatten(source, document, depth=1)
+                return ManyImages(await self._verified(plan, source, children))
+
+    async def _platform(self, source: Source, image: Image) -> Platform | None:
+        """Return the platform that the image's config names."""
+        return parse_platform(await self._config(source, image.config))
+
+    async def _config(self, source: Source, config: Descriptor) -> bytes:
+        kept = await self._content.get(config.digest)
+        if kept is not None:
+            return kept
+        if config.size > MAX_CONFIG:
+            raise BadAnswer(f"the image config of {source} has {config.size} bytes, at most {MAX_CONFIG} are read")
+        registry = self._registry(source.upstream)
+        body = bytearray()
+        try:
+            async with registry.blob(source.repository, config.digest, Whole()) as blob:
+                async for chunk in blob.chunks:
+                    body += chunk
+                    if len(body) > config.size:
+                        raise BadAnswer(f"the image config of {source} is larger than its manifest says")
+        except NotFound:
+            raise BadAnswer(f"{source} is broken: its image config {config.digest} does not exist") from None
+        await self._content.put(config.digest, bytes(body))
+        return bytes(body)
+
+    async def _flatten(self, source: Source, index: Index, depth: int) -> tuple[Descriptor, ...]:
+        """Return the images and attestations of *index*, those of indexes within included (law 5)."""
+        if depth > MAX_DEPTH:
+            raise BadAnswer(f"{source} nests indexes more than {MAX_DEPTH} deep")
+        if len(index.manifests) > MAX_CHILDREN:
+            raise BadAnswer(f"{source} has more than {MAX_CHILDREN} entries")
+        parts = await together((self._entry(source, entry, depth) for entry in index.manifests), _AT_ONCE)
+        flat = tuple(child for part in parts for child in part)
+        if len(flat) > MAX_CHILDREN:
+            raise BadAnswer(f"{source} has more than {MAX_CHILDREN} entries")
+        return flat
+
+    async def _entry(self, source: Source, entry: Descriptor, depth: int) -> tuple[Descriptor, ...]:
+        """Return what one entry brings: itself with its platform, what an index holds, or nothing."""
+        if entry.media_type in mediatype.INDEXES:
+            document = await self._child(source, entry)
+            return await self._flatten(source, document, depth + 1) if isinstance(document, Index) else ()
+        if entry.media_type not in mediatype.MANIFESTS:
+            return ()
+        if entry.platform is not None:
+            return (replace(entry, platform=normalize(entry.platform)),)
+        document = await self._child(source, entry)
+        platform = await self._platform(source, document) if isinstance(document, Image) else None
+        return (replace(entry, platform=normalize(platform)),) if platform else ()
+
+    async def _verified(self, plan: Plan, source: Source, children: tuple[Descriptor, ...]) -> tuple[Descriptor, ...]:
+        """Fetch those children that may be advertised: nothing is that wasn't measured and hashed (law 9)."""
+        images = select(source, children)
+        wanted = list(images)
+        if plan.rule.attestations is Attestations.KEEP:
+            subjects = {image.digest for image in images}
+            wanted += [child for child in children if child.attests in subjects]
+        await together((self._child(source, child) for child in wanted), _AT_ONCE)
+        return children
+
+    async def _child(self, source: Source, entry: Descriptor) -> Document:
+        try:
+            manifest = await self._manifest(source, entry)
+        except NotFound:
+            raise BadAnswer(f"{source} is broken: its entry {entry.digest} does not exist") from None
+        if len(manifest.body) != entry.size:
+            raise BadAnswer(
+                f"{source} is broken: its entry {entry.digest} has {len(manifest.body)} bytes, not {entry.size}"
+            )
+        if manifest.descriptor.media_type != entry.media_type:
+            raise BadAnswer(f"{source} is broken: its entry {entry.digest} is no {entry.media_type}")
+        return parse(manifest.body, entry.media_type)
+
+    def _registry(self, upstream: str) -> Registry:
+        try:
+            return self._upstreams[upstream]
+        except KeyError:
+            raise Unreachable(f"no upstream is called {upstream!r}") from None
+
+
+def _unchanged(probes: Sequence[Probe], known: Known) -> bool:
+    """Whether exactly what was there is there, as it was. An absent source that never was there doesn't matter."""
+    if any(isinstance(probe, Failed) for probe in probes):
+        return False
+    return {p.source.place: p.descriptor.digest for p in probes if isinstance(p, Present)} == dict(known)
