@@ -1,0 +1,330 @@
+"""The commands. Output is for people on a terminal, JSON with `--json`; exit status 0, 1 (it failed), 2 (usage)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+import tempfile
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import click
+import orjson
+import structlog
+import uvloop
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from proxy import __version__, demo
+from proxy.app import Running, build, serve, serve_directory
+from proxy.memory import MemoryRegistry
+from proxy.merge.explain import Explanation, Question
+from proxy.oci.content import Descriptor, Manifest
+from proxy.oci.document import Index, parse
+from proxy.oci.errors import RegistryError
+from proxy.oci.platform import Platform
+from proxy.oci.reference import Repository
+from proxy.settings import CacheSettings, Problem, Settings, SettingsInvalid, UpstreamSettings, load
+from proxy.telemetry import configure_logging
+from proxy.web.distribution import Single
+
+_FAILED: Final = 1
+_USAGE: Final = 2
+_WIDE: Final = 160  # columns where the output isn't a terminal: digests stay on one line
+_UPSTREAM_NAME: Final = "upstream"  # what `--upstream URL` is called
+
+_log: Final = structlog.get_logger("manifuse")
+
+_config = click.option(
+    "--config", "-c", type=click.Path(path_type=Path), help="Configuration file (TOML).", envvar="MANIFUSE_CONFIG"
+)
+_upstream = click.option("--upstream", metavar="URL", help="Use this registry as the only upstream.")
+_as_json = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="manifuse")
+def main() -> None:
+    """One name, every architecture: merge arch-specific images into one index at pull time."""
+
+
+@main.command("serve")
+@_config
+@_upstream
+@click.option("--listen", metavar="HOST:PORT", help="Address of the registry API.")
+@click.option("--admin-listen", metavar="HOST:PORT", help="Address of health, metrics and explanations.")
+def serve_command(config: Path | None, upstream: str | None, listen: str | None, admin_listen: str | None) -> None:
+    """Run the proxy until SIGTERM or Ctrl-C."""
+    settings = _settings(config, upstream, listen=listen, admin_listen=admin_listen)
+    configure_logging(level=getattr(logging, settings.log_level.upper()))
+    _run(_serve(settings))
+
+
+@main.command("check")
+@_config
+@_upstream
+@_as_json
+@click.option("--schema", is_flag=True, help="Write the JSON Schema of the configuration instead.")
+def check_command(config: Path | None, upstream: str | None, *, as_json: bool, schema: bool) -> None:
+    """Check a configuration without starting."""
+    if schema:
+        _write_json(Settings.model_json_schema())
+        return
+    settings = _settings(config, upstream, as_json=as_json)
+    _run(_open_and_close(settings))
+    if as_json:
+        _write_json({"ok": True, "problems": []})
+        return
+    rules = f"{len(settings.rule)} rule{'s' if len(settings.rule) != 1 else ''}" if settings.rule else "no rule written"
+    click.echo(f"{config or 'configuration'}: ok: {', '.join(u.name for u in settings.upstream)}; {rules}")
+    for rule in settings.rules:
+        made_of = [str(source.template) for source in rule.sources] or list(rule.conventions) or ["the name itself"]
+        click.echo(f"  {rule.match}  <-  {', '.join(made_of)}")
+
+
+@main.command("explain")
+@click.argument("image")
+@_config
+@_upstream
+@_as_json
+def explain_command(image: str, config: Path | None, upstream: str | None, *, as_json: bool) -> None:
+    """Ask every source of IMAGE and say what came of it, and why."""
+    settings = _settings(config, upstream)
+    configure_logging(level=logging.ERROR)
+    explanation = _run(_explain(settings, image))
+    if as_json:
+        _write_json(explanation)
+    else:
+        _show_explanation(_console(), explanation)
+    if explanation.verdict == "refuse":
+        sys.exit(_FAILED)
+
+
+@main.command("inspect")
+@click.argument("image")
+@_config
+@_upstream
+@_as_json
+def inspect_command(image: str, config: Path | None, upstream: str | None, *, as_json: bool) -> None:
+    """Show the index that IMAGE stands for, byte for byte as clients get it."""
+    settings = _settings(config, upstream)
+    configure_logging(level=logging.ERROR)
+    manifest = _run(_manifest(settings, image))
+    if as_json:
+        described = manifest.descriptor
+        _write_json(
+            {
+                "mediaType": described.media_type,
+                "digest": described.digest,
+                "size": described.size,
+                "manifest": orjson.loads(manifest.body),
+            }
+        )
+    else:
+        click.echo(manifest.body)
+
+
+@main.command("demo")
+@click.option("--once", is_flag=True, help="Show and exit.")
+def demo_command(*, once: bool) -> None:
+    """See a merge: two single-arch images in a registry in memory, and the proxy in front of it."""
+    configure_logging(level=logging.ERROR)
+    with tempfile.TemporaryDirectory(prefix="manifuse-demo-") as folder:
+        _run(_demo(Path(folder), once=once))
+
+
+async def _serve(settings: Settings) -> None:
+    async with serve(settings) as running:
+        _log.info("listening", registry=_url(running.registry), admin=_url(running.admin), version=__version__)
+        await _until_told_to_stop()
+        _log.info("stopping", drain=settings.drain)
+    _log.info("stopped")
+
+
+async def _open_and_close(settings: Settings) -> None:
+    async with build(settings):
+        pass
+
+
+async def _explain(settings: Settings, image: str) -> Explanation:
+    async with build(settings) as site:
+        return await site.explain(_local(image, settings))
+
+
+async def _manifest(settings: Settings, image: str) -> Manifest:
+    async with build(settings) as site:
+        return await site.manifest(_local(image, settings))
+
+
+async def _demo(folder: Path, *, once: bool) -> None:
+    registry = MemoryRegistry()
+    pushed = demo.fill(registry)
+    async with serve_directory(Single(registry), ("127.0.0.1", 0)) as address:
+        upstream = UpstreamSettings.model_validate({"name": "memory", "url": _url(address)})
+        cache = CacheSettings.model_validate({"dir": folder})
+        settings = Settings.model_validate({"upstream": [upstream], "cache": cache})
+        for ports in (settings, _any_port(settings)):
+            try:
+                async with serve(ports) as running:
+                    index = await running.site.manifest(f"{demo.VIRTUAL}:{demo.TAG}")
+                    _show_demo(_console(), pushed, index, running)
+                    if not once:
+                        await _until_told_to_stop()
+                    return
+            except OSError:
+                if ports is not settings:
+                    raise  # even a free port can't be had
+
+
+def _any_port(settings: Settings) -> Settings:
+    """The usual ports may be taken by a real manifuse: then the demo takes free ones."""
+    return settings.model_copy(update={"listen": ("127.0.0.1", 0), "admin_listen": ("127.0.0.1", 0)})
+
+
+async def _until_told_to_stop() -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
+
+
+def _settings(
+    config: Path | None,
+    upstream: str | None,
+    *,
+    as_json: bool = False,
+    listen: str | None = None,
+    admin_listen: str | None = None,
+) -> Settings:
+    """Load the settings, the flags over them, or exit with every problem."""
+    flags: dict[str, Any] = {"listen": listen, "admin_listen": admin_listen}
+    if upstream is not None:
+        flags["upstream"] = [{"name": _UPSTREAM_NAME, "url": upstream, "default": True}]
+    try:
+        settings = load(config, {key: value for key, value in flags.items() if value is not None})
+    except SettingsInvalid as invalid:
+        _refuse(invalid, as_json=as_json)
+    if not settings.upstream:
+        expected = "a registry was expected: [[upstream]] or --upstream URL"
+        _refuse(SettingsInvalid([Problem(str(config or "configuration"), "upstream", expected)]), as_json=as_json)
+    return settings
+
+
+def _refuse(invalid: SettingsInvalid, *, as_json: bool = False) -> NoReturn:
+    if as_json:
+        problems = [{"where": p.where, "key": p.key, "expected": p.expected} for p in invalid.problems]
+        _write_json({"ok": False, "problems": problems})
+    else:
+        for problem in invalid.problems:
+            click.echo(str(problem), err=True)
+    sys.exit(_USAGE)
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run *work* to its end; what operators can mend becomes one sentence and an exit status."""
+    try:
+        return uvloop.run(work)
+    except SettingsInvalid as invalid:
+        _refuse(invalid)
+    except RegistryError as error:
+        click.echo(f"manifuse: {error.message}", err=True)
+        sys.exit(_FAILED)
+    except OSError as error:
+        click.echo(f"manifuse: {error}", err=True)
+        sys.exit(_FAILED)
+
+
+def _local(image: str, settings: Settings) -> str:
+    """Take an image as clients write it: with this proxy's own address in front, or without."""
+    host, port = settings.listen
+    for name in (host, "localhost"):
+        image = image.removeprefix(f"{name}:{port}/")
+    return image
+
+
+def _url(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _write_json(value: object) -> None:
+    click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2))
+
+
+def _console() -> Console:
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+
+
+def _show_explanation(console: Console, explanation: Explanation) -> None:
+    rule = f"{explanation.rule} (match {explanation.match})" if explanation.match != "**" else explanation.rule
+    console.print(f"[bold]{explanation.image}[/] on {explanation.upstream}: {rule}")
+    table = _table("source", "expected", "result", "it says", "becomes", "ms")
+    for question in explanation.questions:
+        table.add_row(*_answers(question))
+    console.print(table)
+    for note in explanation.notes:
+        console.print(f"note: {note}", markup=False, style="yellow")
+    console.print(f"{explanation.verdict}: {explanation.reason}", markup=False, style="bold")
+    if explanation.digest:
+        console.print(f"{explanation.digest}  {explanation.media_type}", markup=False, soft_wrap=True)
+
+
+def _answers(question: Question) -> tuple[str | Text, ...]:
+    colour = {"found": "green", "absent": "dim"}.get(question.result, "red")
+    return (
+        question.source,
+        question.expected,
+        Text(question.result, style=colour),
+        question.says + (f"\n{question.digest[:19]}…" if question.digest else ""),
+        ", ".join(question.becomes),
+        f"{question.milliseconds:.1f}",
+    )
+
+
+def _show_demo(
+    console: Console, pushed: list[tuple[Repository, Platform, Descriptor]], index: Manifest, running: Running
+) -> None:
+    sources = _table("image", "platform", "digest", "bytes")
+    for repository, platform, descriptor in pushed:
+        sources.add_row(f"{repository}:{demo.TAG}", str(platform), descriptor.digest, str(descriptor.size))
+    console.print("Two builds pushed two images, one for each architecture:")
+    console.print(sources)
+    console.print(f"manifuse makes one name of them, while it is pulled: [bold]{demo.VIRTUAL}:{demo.TAG}[/]")
+    console.print(_index_table(index))
+    console.print(f"[dim]{index.descriptor.media_type}[/]\n[dim]{index.descriptor.digest}[/]\n", soft_wrap=True)
+    console.print("Try it:" if sys.stdout.isatty() else "To try it, run `manifuse demo` without --once:")
+    for line in _lines_to_try(running):
+        console.print(f"  {line}", markup=False, soft_wrap=True)
+
+
+def _index_table(index: Manifest) -> Table:
+    table = _table("platform", "digest", "bytes")
+    document = parse(index.body, index.descriptor.media_type)
+    for child in document.manifests if isinstance(document, Index) else ():
+        table.add_row(str(child.platform), child.digest, str(child.size))
+    return table
+
+
+def _lines_to_try(running: Running) -> list[str]:
+    host, port = running.registry
+    image = f"{host}:{port}/{demo.VIRTUAL}:{demo.TAG}"
+    return [
+        f"docker run --rm {image}",
+        f"docker pull --platform linux/arm64 {image}",
+        f"podman pull --tls-verify=false --arch arm64 {image}",
+        f"skopeo inspect --raw --tls-verify=false docker://{image}",
+        f"curl -s {_url(running.registry)}/v2/{demo.VIRTUAL}/manifests/{demo.TAG}",
+        f"curl -s {_url(running.admin)}/explain/{demo.VIRTUAL}:{demo.TAG}",
+    ]
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+    for column in columns:
+        table.add_column(column, overflow="fold", justify="right" if column in {"ms", "bytes"} else "left")
+    return table

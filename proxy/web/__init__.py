@@ -1,0 +1,1 @@
+"""HTTP: the registry API for any registry, and the admin port."""
