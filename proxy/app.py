@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +36,7 @@ from proxy.virtual.places import Places
 from proxy.virtual.referrers import Referrers
 from proxy.virtual.registry import Directory, Reads, VirtualRegistry
 from proxy.virtual.tags import Tags
-from proxy.web.distribution import Directory as WebDirectory
-from proxy.web.distribution import Distribution
+from proxy.web.distribution import Distribution, Single
 from proxy.web.server import listen
 from proxy.web.status import Status
 
@@ -76,8 +75,11 @@ class Running:
 
 
 @asynccontextmanager
-async def build(settings: Settings) -> AsyncIterator[Site]:
+async def build(settings: Settings, clock: Callable[[], float] = time.time) -> AsyncIterator[Site]:
     """Open pools and stores and put the virtual registries on top.
+
+    Args:
+        clock: Seconds since the epoch.
 
     Raises:
         SettingsInvalid: A file that the settings name can't be used.
@@ -99,7 +101,7 @@ async def build(settings: Settings) -> AsyncIterator[Site]:
             places=places,
             freshness=settings.cache.freshness,
             request_budget=settings.request_budget,
-            clock=time.time,
+            clock=clock,
             metrics=metrics,
         )
         stack.push_async_callback(manifests.close)
@@ -114,14 +116,14 @@ async def build(settings: Settings) -> AsyncIterator[Site]:
 
 
 @asynccontextmanager
-async def serve(settings: Settings) -> AsyncIterator[Running]:
+async def serve(settings: Settings, clock: Callable[[], float] = time.time) -> AsyncIterator[Running]:
     """Serve both ports while the block runs, then let requests in flight finish.
 
     Raises:
         SettingsInvalid: As `build` does.
         OSError: An address can't be listened on.
     """
-    async with build(settings) as site:
+    async with build(settings, clock) as site:
         ready = False
         status = Status(site.metrics, lambda: ready, site.explain)
         registry = Distribution(site.directory, site.metrics)
@@ -135,9 +137,9 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
 
 
 @asynccontextmanager
-async def serve_directory(directory: WebDirectory, address: tuple[str, int]) -> AsyncIterator[tuple[str, int]]:
+async def serve_registry(registry: Registry, address: tuple[str, int]) -> AsyncIterator[tuple[str, int]]:
     """Serve any registry on *address*, without an admin port: the demo's upstream. Yields where."""
-    async with listen(Distribution(directory, Metrics()).handle, address, drain=1.0) as listening:
+    async with listen(Distribution(Single(registry), Metrics()).handle, address, drain=1.0) as listening:
         yield listening
 
 

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from proxy import __version__, demo
-from proxy.app import Running, build, serve, serve_directory
+from proxy.app import Running, build, serve, serve_registry
 from proxy.memory import MemoryRegistry
 from proxy.merge.explain import Explanation, Question
 from proxy.oci.content import Descriptor, Manifest
@@ -28,9 +28,8 @@ from proxy.oci.document import Index, parse
 from proxy.oci.errors import RegistryError
 from proxy.oci.platform import Platform
 from proxy.oci.reference import Repository
-from proxy.settings import CacheSettings, Problem, Settings, SettingsInvalid, UpstreamSettings, load
+from proxy.settings import CacheSettings, Problem, Settings, SettingsInvalid, UpstreamSettings, json_schema, load
 from proxy.telemetry import configure_logging
-from proxy.web.distribution import Single
 
 _FAILED: Final = 1
 _USAGE: Final = 2
@@ -72,7 +71,7 @@ def serve_command(config: Path | None, upstream: str | None, listen: str | None,
 def check_command(config: Path | None, upstream: str | None, *, as_json: bool, schema: bool) -> None:
     """Check a configuration without starting."""
     if schema:
-        _write_json(Settings.model_json_schema())
+        _write_json(json_schema())
         return
     settings = _settings(config, upstream, as_json=as_json)
     _run(_open_and_close(settings))
@@ -163,7 +162,7 @@ async def _manifest(settings: Settings, image: str) -> Manifest:
 async def _demo(folder: Path, *, once: bool) -> None:
     registry = MemoryRegistry()
     pushed = demo.fill(registry)
-    async with serve_directory(Single(registry), ("127.0.0.1", 0)) as address:
+    async with serve_registry(registry, ("127.0.0.1", 0)) as address:
         upstream = UpstreamSettings.model_validate({"name": "memory", "url": _url(address)})
         cache = CacheSettings.model_validate({"dir": folder})
         settings = Settings.model_validate({"upstream": [upstream], "cache": cache})

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal
 
 import platformdirs
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, WithJsonSchema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -145,7 +146,7 @@ class UpstreamSettings(_Section):
     """How blobs are served."""
     connections: int = Field(default=100, ge=1, le=10_000)
     """Connections at most, for documents and for blobs each."""
-    timeouts: TimeoutSettings = TimeoutSettings()
+    timeouts: TimeoutSettings = Field(default_factory=TimeoutSettings)
     """Time limits."""
     ca_file: Path | None = None
     """Certificates to trust instead of the system's."""
@@ -294,7 +295,7 @@ class Settings(BaseSettings):
     """The registries behind the proxy."""
     rule: tuple[RuleSettings, ...] = ()
     """The first rule whose match fits a repository is used. Without any, the default conventions hold."""
-    cache: CacheSettings = CacheSettings()
+    cache: CacheSettings = Field(default_factory=CacheSettings)
     """What is remembered, and how long."""
 
     @classmethod
@@ -339,6 +340,39 @@ class SettingsInvalid(Exception):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class _AsWritten(GenerateJsonSchema):
+    """A schema whose defaults are the text that people write, not the values it is parsed into."""
+
+    def default_schema(self, schema: Any) -> JsonSchemaValue:
+        """Describe a key with a default."""
+        described = super().default_schema(schema)
+        if described.get("type") == "string" and "default" in described:
+            described["default"] = _written(described["default"])
+        return described
+
+
+def _written(value: object) -> object:
+    match value:
+        case float():
+            units = reversed(_SECONDS.items())
+            number, unit = next(((value / size, unit) for unit, size in units if value >= 2 * size), (value, "s"))
+            return f"{number:g}{unit}"  # 60s rather than 1m
+        case int():
+            number, unit = next((value // size, unit) for unit, size in reversed(_BYTES.items()) if not value % size)
+            return f"{number}{unit}"
+        case [host, port]:
+            return f"{host}:{port}"
+        case {"os": os, "architecture": architecture}:
+            return f"{os}/{architecture}"
+        case _:
+            return value
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the configuration file."""
+    return {"$schema": GenerateJsonSchema.schema_dialect, **Settings.model_json_schema(schema_generator=_AsWritten)}
 
 
 def load(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Settings:

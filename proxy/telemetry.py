@@ -7,7 +7,7 @@ import sys
 from typing import Final, TextIO
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -18,6 +18,8 @@ class Metrics:
     """The process' counters, in a registry of their own. Labels have few values and never hold names or secrets."""
 
     def __init__(self) -> None:
+        # No second series for each counter, which nobody asks for.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's omission
         registry = CollectorRegistry()
         self._registry = registry
         self.requests = Counter(

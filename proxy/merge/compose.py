@@ -9,7 +9,6 @@ from proxy.merge.outcome import Found, ManyImages, SingleImage
 from proxy.merge.plan import Guessed, Hint, Source, Written
 from proxy.merge.rule import Attestations, Rule, Trust
 from proxy.oci.content import Descriptor
-from proxy.oci.errors import DigestInvalid
 from proxy.oci.platform import UNKNOWN, Platform, complete, covers, normalize
 from proxy.oci.reference import Digest
 
@@ -168,18 +167,11 @@ def _attestations(found: Sequence[Found], images: Sequence[Child]) -> list[Child
     kept: dict[tuple[Digest, Digest], Child] = {}
     for each in found:
         for entry in each.kind.children if isinstance(each.kind, ManyImages) else ():
-            subject = _subject(entry)
-            if subject in surviving and subject is not None:
+            subject = entry.attests
+            if subject is not None and subject in surviving:
                 unknown = replace(entry, platform=Platform(UNKNOWN, UNKNOWN))
                 kept.setdefault((entry.digest, subject), Child(each.source, unknown))
     return list(kept.values())
-
-
-def _subject(entry: Descriptor) -> Digest | None:
-    try:
-        return entry.attests
-    except DigestInvalid:
-        return None  # an attestation of nothing that could be here
 
 
 def _mismatch(candidate: _Candidate) -> str:

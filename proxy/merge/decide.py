@@ -175,6 +175,8 @@ def _written(plan: Plan, outcome: Outcome) -> bool:
 def _nothing(plan: Plan, outcomes: Sequence[Outcome], composition: Composition) -> str:
     if composition.omissions:
         return f"{plan} has nothing to serve: {'; '.join(composition.omissions)}"
+    if not outcomes:
+        return f"{plan} is unknown: {'; '.join(plan.impossible) or 'its rule asks for nothing'}"
     asked = [str(outcome.source) for outcome in outcomes]
     shown = ", ".join(asked[:4]) + (f" and {len(asked) - 4} more" if len(asked) > 4 else "")
     return (

@@ -133,7 +133,7 @@ def _answer(outcome: Outcome | Present) -> tuple[str, str]:
 def _content(kind: Kind) -> str:
     match kind:
         case SingleImage(platform=platform):
-            return str(normalize(platform)) if platform else "its config names no platform"
+            return str(normalize(platform)) if platform else "one image, of a platform that nobody asked for"
         case ManyImages(children=children):
             known = [str(child.platform) for child in children if child.platform and not child.platform.is_unknown]
             return "an index of " + (", ".join(known) or "nothing runnable")
@@ -169,5 +169,7 @@ def _platforms(verdict: Verdict) -> tuple[str, ...]:
 
 
 def _notes(plan: Plan, composition: Composition, verdict: Verdict) -> tuple[str, ...]:
+    if isinstance(verdict, Pass):
+        return plan.impossible
     missing = verdict.missing if isinstance(verdict, Serve) else plan.impossible
     return (*missing, *composition.mismatches, *composition.clashes, *composition.omissions)

@@ -91,6 +91,11 @@ class Plan:
     guessing: bool = False
     impossible: tuple[str, ...] = ()
 
+    @property
+    def passes_through(self) -> bool:
+        """Whether the name itself is all there is, so that nobody needs to know what it is made of."""
+        return not self.sources and not self.rule.require
+
     def __str__(self) -> str:
         """Name the virtual tag as people do."""
         return f"{self.repository}:{self.tag}"

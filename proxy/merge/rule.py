@@ -113,7 +113,7 @@ class Rule:
             upstream=upstream,
             repository=repository,
             tag=tag,
-            sources=tuple(source for source in sources if source != base),
+            sources=tuple(source for source in sources if base is None or source.place != base.place),
             base=base,
             guessing=not self._certain(learned),
         )
@@ -136,9 +136,11 @@ class Rule:
         """Return the tags of virtual *repository* that the source's *tag* may belong to, confirmed forward."""
         found = [tag] if source == (upstream, repository) and self.base is not Base.IGNORE else []
         for each in self._templates(None):
-            virtual = each.template.match(source[1], tag) if (each.upstream or upstream) == source[0] else None
-            if virtual is not None and virtual[0] == repository:
-                found.append(virtual[1])
+            virtual = (
+                each.template.tag(repository, source[1], tag) if (each.upstream or upstream) == source[0] else None
+            )
+            if virtual is not None:
+                found.append(virtual)
         return tuple(dict.fromkeys(found))
 
     @property

@@ -56,11 +56,9 @@ class Template:
 
     def expand(self, repository: Repository, tag: Tag) -> tuple[Repository, Tag] | None:
         """Return the source's name, or None where it would break the grammar: such an image can't exist."""
-        filled = self.text.format(repository=repository, namespace=repository.namespace, name=repository.name, tag=tag)
-        path, _, name = filled.rpartition(":")
+        path, _, name = self._fill(repository, tag).rpartition(":")
         try:
-            # An empty namespace leaves its slash behind.
-            return Repository.parse(path.removeprefix("/")), Tag.parse(name)
+            return Repository.parse(path), Tag.parse(name)
         except Invalid:
             return None
 
@@ -75,7 +73,7 @@ class Template:
         groups = found.groupdict()
         path = groups.get("repository")
         if path is None and "namespace" in groups and "name" in groups:
-            path = f"{groups['namespace']}/{groups['name']}".removeprefix("/")
+            path = f"{groups['namespace'] or ''}/{groups['name']}".removeprefix("/")
         if path is None or "tag" not in groups:
             return None
         try:
@@ -84,12 +82,32 @@ class Template:
             return None
         return virtual if self.expand(*virtual) == (repository, tag) else None
 
+    def tag(self, virtual: Repository, repository: Repository, tag: Tag) -> Tag | None:
+        """Return the tag of *virtual* that expands to this source, or None where none does, or any.
+
+        Knowing the virtual repository, it finds what `match` can't: `arm64v8/{name}`, `{namespace}-{name}`.
+        """
+        filled, wanted = self._fill(virtual, "\0"), f"{repository}:{tag}"
+        head, *others = filled.split("\0")
+        if not others:
+            return None
+        length = (len(wanted) - len(filled) + len(others)) // len(others)
+        try:
+            found = Tag.parse(wanted[len(head) : len(head) + length])
+        except Invalid:
+            return None
+        return found if self.expand(virtual, found) == (repository, tag) else None
+
     def repository(self, repository: Repository) -> Repository | None:
         """Return the source's repository where it doesn't depend on the tag, else None."""
         if "{tag}" in self.text.rpartition(":")[0]:
             return None
         expanded = self.expand(repository, Tag("tag"))
         return expanded and expanded[0]
+
+    def _fill(self, repository: Repository, tag: str) -> str:
+        filled = self.text.format(repository=repository, namespace=repository.namespace, name=repository.name, tag=tag)
+        return filled.removeprefix("/")  # an empty namespace leaves its slash behind
 
     def _pattern(self) -> re.Pattern[str]:
         text, seen = "", set[str]()

@@ -12,6 +12,7 @@ from proxy.oci.reference import Repository
 _WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PARAMETER: Final = re.compile(rf'({_WORD})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_WORD}))', re.ASCII)
 _SCHEME: Final = re.compile(rf"({_WORD})(?:\s+|\s*$|(?=,))", re.ASCII)
+_TOKEN68: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*(?=\s*(?:,|$))", re.ASCII)  # Negotiate's, of no use here
 _SEPARATOR: Final = re.compile(r"[\s,]*")
 _MAX_HEADER: Final = 16 * 1024  # characters; what is behind them is not read
 
@@ -46,10 +47,12 @@ def _challenges(header: str) -> list[Challenge]:
             position = _skip(header, parameter.end())
             continue
         scheme = _SCHEME.match(header, position)
-        if scheme is None:
+        unread = scheme or _TOKEN68.match(header, position)
+        if unread is None:
             break
-        found.append((scheme.group(1).lower(), {}))
-        position = _skip(header, scheme.end())
+        if scheme is not None:
+            found.append((scheme.group(1).lower(), {}))
+        position = _skip(header, unread.end())
     return [Challenge(scheme, parameters) for scheme, parameters in found]
 
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 from proxy.oci.byterange import ContentRange
+from proxy.oci.errors import DigestInvalid
 from proxy.oci.mediatype import OCI_INDEX
 from proxy.oci.platform import Platform
 from proxy.oci.reference import Digest
@@ -42,7 +43,10 @@ class Descriptor:
         subject = self.annotations.get(SUBJECT_DIGEST)
         if subject is None or self.annotations.get(REFERENCE_TYPE) != ATTESTATION:
             return None
-        return Digest.parse(subject)
+        try:
+            return Digest.parse(subject)
+        except DigestInvalid:
+            return None  # an attestation of nothing that could exist
 
 
 class CacheResult(StrEnum):

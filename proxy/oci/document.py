@@ -72,7 +72,8 @@ def parse(body: bytes, content_type: str) -> Document:
             `Content-Type` contradict each other; the sentence says which.
     """
     document = _object(body, "manifest")
-    if document.get("schemaVersion") == 1 or mediatype.bare(content_type) in mediatype.SCHEMA1:
+    kinds = (mediatype.bare(content_type), str(document.get("mediaType")))
+    if document.get("schemaVersion") == 1 or any(kind in mediatype.SCHEMA1 for kind in kinds):
         raise BadAnswer("the manifest is of schema 1, which no current client accepts")
     media_type = _media_type(document, mediatype.bare(content_type))
     if media_type in mediatype.INDEXES:

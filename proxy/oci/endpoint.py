@@ -143,7 +143,7 @@ def _decode(raw_path: str) -> list[str]:
     for component in components:
         try:
             text = unquote_to_bytes(component).decode()
-        except UnicodeDecodeError:
+        except UnicodeError:  # aiohttp turns raw bytes that aren't UTF-8 into surrogates
             raise NameInvalid("the path is not UTF-8") from None
         if "/" in text or text in {".", ".."}:
             raise NameInvalid("the path has an encoded slash or a dot component")

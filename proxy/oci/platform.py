@@ -34,6 +34,7 @@ _VARIANTS: Final = {
     ("arm", "8"): "v8",
 }
 _MAX_PARTS: Final = 3
+_MAX_DIGITS: Final = 18  # of a number in a version; Python refuses to read one of thousands of digits
 # Clients take the first match, and old dockers chose ARM variants by list order: law 5 of the design.
 _FIRST: Final = {
     ("linux", "amd64"): 0,
@@ -133,7 +134,7 @@ def rank(platform: Platform) -> tuple[object, ...]:
         platform.os,
         platform.architecture,
         _variant_rank(platform),
-        tuple(-part for part in _version(platform.os_version)),
+        (*(-part for part in _version(platform.os_version)), 1),  # 1: behind what is longer, none at the very end
         platform.os_version,
         platform.os_features,
     )
@@ -146,11 +147,15 @@ def _fixes_variant(platform: Platform) -> bool:
 
 def _variant_rank(platform: Platform) -> tuple[int, str]:
     """Newest ARM first (v7, v6, v5); baseline first everywhere else ("" before v2 before v3)."""
-    digits = platform.variant.removeprefix("v")
-    number = int(digits) if digits.isascii() and digits.isdigit() else 0
+    number = _number(platform.variant.removeprefix("v"))
     return (-number if platform.architecture == "arm" else number, platform.variant)
 
 
 def _version(text: str) -> tuple[int, ...]:
     """Split a Windows version such as 10.0.17763.6189 into numbers; what isn't a number counts as 0."""
-    return tuple(int(part) if part.isascii() and part.isdigit() else 0 for part in text.split(".")) if text else ()
+    return tuple(_number(part) for part in text.split(".")) if text else ()
+
+
+def _number(text: str) -> int:
+    """Read a number; what isn't one, or has more digits than any version, counts as 0."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS else 0

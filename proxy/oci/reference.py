@@ -15,7 +15,7 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Final, Self
 
-from proxy.oci.errors import DigestInvalid, Invalid, NameInvalid, TagInvalid
+from proxy.oci.errors import DigestInvalid, NameInvalid, TagInvalid
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -121,15 +121,12 @@ def parse_image(text: str) -> tuple[Repository, Reference]:
 
     A digest wins over a tag, as it does for docker. Raises `Invalid`.
     """
-    name, _, digest = text.partition("@")
+    name, at, digest = text.partition("@")
     head, slash, last = name.rpartition("/")
-    last, _, tag = last.partition(":")
+    last, colon, tag = last.partition(":")
     repository = Repository.parse(f"{head}{slash}{last}")
-    if digest:
-        return repository, Digest.parse(digest)
-    if text.endswith("@") or name.endswith(":"):
-        raise Invalid(f"{_show(text)} ends where a tag or digest should follow")
-    return repository, Tag.parse(tag or "latest")
+    reference = Tag.parse(tag) if colon else Tag("latest")
+    return repository, Digest.parse(digest) if at else reference
 
 
 def _show(text: str) -> str:

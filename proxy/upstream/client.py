@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -114,7 +114,9 @@ class Upstream:
         async with self._ask(question, headers, stream=True) as response:
             self._check_blob(response, question)
             async with aclosing(self._transport.chunks(response)) as chunks:
-                yield self._blob_of(response, digest, part, chunks)
+                blob = self._blob_of(response, digest, part, chunks)
+                # A small blob is verified before anybody is told that it is there, and a stalled one is an error.
+                yield replace(blob, chunks=await self._transport.primed(blob.chunks))
 
     async def tags(self, repository: Repository, limit: int | None, last: str) -> TagPage:
         """List tags, page by page; the upstream's `Link` only says whether and where to go on, never to whom."""
@@ -218,6 +220,8 @@ class Upstream:
             raise RangeInvalid(f"the range is not within the {question.what}", size=size)
         if response.status not in (200, 206):
             raise self._failure(response, question)
+        if mediatype.bare(response.headers.get("Content-Type", "")) == "text/html":
+            raise BadAnswer(f"{self.name} sent an HTML page for the {question.what}")
         self._check_coding(response)
 
     def _check_coding(self, response: aiohttp.ClientResponse) -> None:

@@ -106,6 +106,12 @@ class Transport:
             async for chunk in response.content.iter_any():
                 yield chunk
 
+    async def primed(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Wait for the first of *chunks*, within `header` seconds, and return an iterator over all of them."""
+        async with self._within(self._limits.header, f"{self.name} didn't begin to send"):
+            first = await anext(chunks, b"")
+        return _from(first, chunks)
+
     @asynccontextmanager
     async def _send(
         self,
@@ -206,3 +212,9 @@ class Transport:
             max_field_size=_MAX_FIELD,
             read_bufsize=_READ_BUFFER,
         )
+
+
+async def _from(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for chunk in rest:
+        yield chunk

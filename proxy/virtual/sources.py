@@ -134,6 +134,8 @@ class Sources:
     async def _kind(self, plan: Plan, source: Source, manifest: Manifest) -> Kind:
         document = parse(manifest.body, manifest.descriptor.media_type)
         match document:
+            case Image() if plan.passes_through:
+                return SingleImage(None)
             case Image():
                 return SingleImage(await self._platform(source, document))
             case Artifact():

@@ -36,7 +36,7 @@ from proxy.web.failures import respond
 
 _MAX_PAGE: Final = 1000  # tags in one answer; CVE-2023-2253 was an unbounded `n`
 _MAX_WARNINGS: Final = 4096  # bytes of all Warning headers, by the distribution specification
-_API_VERSION: Final = {"Docker-Distribution-Api-Version": "registry/2.0"}
+_ALWAYS: Final = {"Docker-Distribution-Api-Version": "registry/2.0", "Server": "manifuse"}
 
 _log: Final = structlog.get_logger("web")
 _access: Final = structlog.get_logger("access")
@@ -113,7 +113,7 @@ class Distribution:
         except Exception:  # noqa: BLE001 - a bug of ours is told as one, and never in a trace sent to a client
             _log.exception("internal error", path=http.rel_url.raw_path)
             response = respond(RegistryError("internal error; the log has the details"))
-        response.headers.update(_API_VERSION)
+        response.headers.update(_ALWAYS)
         self._record(http, response, route, self._clock() - began)
         return response
 
@@ -170,7 +170,7 @@ class Distribution:
                 response.content_length = blob.part.length
             elif blob.size is not None:
                 response.content_length = blob.size
-            response.headers.update(_API_VERSION)
+            response.headers.update(_ALWAYS)
             await response.prepare(request.http)
             try:
                 async for chunk in blob.chunks:

@@ -1,0 +1,146 @@
+"""Fixtures: a clock that is moved by hand, upstreams that are scripted, and the whole proxy in front of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from scripted import Origin, running
+from yarl import URL
+
+from proxy.app import Site, serve
+from proxy.settings import Settings
+
+
+@dataclass
+class Clock:
+    """Seconds since the epoch that pass only when a test says so."""
+
+    now: float = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a client got."""
+
+    status: int
+    headers: Any
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """The whole service, listening."""
+
+    url: str
+    admin: str
+    site: Site
+    session: aiohttp.ClientSession
+
+    async def get(self, path: str, method: str = "GET", **headers: str) -> Answer:
+        """Ask for *path* as it is written, without any requoting. Header names are written with underscores."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        url = URL(self.url + path, encoded=True)
+        async with self.session.request(method, url, headers=named, allow_redirects=False) as response:
+            return Answer(response.status, response.headers, await response.read())
+
+    async def head(self, path: str, **headers: str) -> Answer:
+        """Ask for the headers of *path*."""
+        return await self.get(path, "HEAD", **headers)
+
+    async def page(self, path: str) -> Answer:
+        """Ask the admin port for *path*."""
+        async with self.session.get(self.admin + path) as response:
+            return Answer(response.status, response.headers, await response.read())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until *condition* holds; fail after ten seconds."""
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("what the test waits for didn't happen")
+
+
+StartProxy = Callable[..., Coroutine[Any, Any, Proxy]]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock at rest."""
+    return Clock()
+
+
+@pytest.fixture
+async def origin() -> AsyncIterator[Origin]:
+    """An upstream."""
+    async with running(Origin()) as one:
+        yield one
+
+
+@pytest.fixture
+async def other() -> AsyncIterator[Origin]:
+    """Another upstream."""
+    async with running(Origin()) as one:
+        yield one
+
+
+@pytest.fixture
+async def start(tmp_path: Path, clock: Clock) -> AsyncIterator[StartProxy]:
+    """Start proxies in front of upstreams; they stop with the test.
+
+    `await start(origin, other, rule=[...], cache={...})`: upstreams are called `origin0`, `origin1`…; the
+    first is the default.
+    """
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(
+            aiohttp.ClientSession(auto_decompress=False, skip_auto_headers=["Accept", "Accept-Encoding"])
+        )
+
+        async def begin(*origins: Origin, upstream: dict[str, Any] | None = None, **settings: Any) -> Proxy:
+            upstreams = [
+                {"name": f"origin{n}", "url": each.url, "default": n == 0, **(upstream or {})}
+                for n, each in enumerate(origins)
+            ]
+            cache = {"dir": tmp_path / "cache", "stale_while_revalidate": "0s", **settings.pop("cache", {})}
+            ports = {"listen": "127.0.0.1:0", "admin_listen": "127.0.0.1:0", "drain": "1s"}
+            loaded = Settings.model_validate({"upstream": upstreams, "cache": cache, **ports, **settings})
+            service = await stack.enter_async_context(serve(loaded, clock))
+            return Proxy(
+                url="http://{}:{}".format(*service.registry),
+                admin="http://{}:{}".format(*service.admin),
+                site=service.site,
+                session=session,
+            )
+
+        yield begin
+
+
+RULE: dict[str, Any] = {
+    "match": "kimoqi/*",
+    "sources": [
+        {"image": "{repository}-x86:{tag}", "platform": "linux/amd64"},
+        {"image": "{repository}-arm:{tag}", "platform": "linux/arm64"},
+    ],
+}
+
+
+@pytest.fixture
+def rule() -> dict[str, Any]:
+    """The explicit rule that most tests merge by."""
+    return {**RULE}

@@ -1,0 +1,263 @@
+"""Blobs under the virtual name, through the whole service."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiohttp
+import aiohttp.web
+import orjson
+import pytest
+from conftest import Proxy, StartProxy
+from images import ARM, VIRTUAL, X86, push, push_pair
+from multidict import CIMultiDict
+from scripted import Origin, html, running, status, truncated
+
+from proxy.oci.reference import Digest, Repository
+
+TAG = "/v2/kimoqi/alpine/manifests/1.0"
+BIG = b"0123456789abcdef" * 100_000
+
+
+def blob_path(digest: str) -> str:
+    """Return the path of a blob under the virtual name."""
+    return f"/v2/kimoqi/alpine/blobs/{digest}"
+
+
+@pytest.fixture
+def big(origin: Origin) -> Digest:
+    """A blob of 1.6 MB in one of the sources."""
+    return origin.registry.add_blob(ARM, BIG)
+
+
+async def test_blobs_come_from_the_source_that_owns_them(
+    origin: Origin, start: StartProxy, rule: dict[str, Any]
+) -> None:
+    """After its manifest passed by, a layer is asked of its own source alone."""
+    _, arm = push_pair(origin.registry)
+    proxy = await start(origin, rule=[rule])
+    await proxy.get(TAG)
+    manifest = await proxy.get(f"/v2/kimoqi/alpine/manifests/{arm.digest}")
+    layer = orjson.loads(manifest.body)["layers"][0]
+    origin.requests.clear()
+
+    answer = await proxy.get(blob_path(layer["digest"]))
+
+    assert Digest.of(answer.body) == layer["digest"]
+    assert len(answer.body) == layer["size"] == int(answer.headers["Content-Length"])
+    assert origin.asked == [f"GET kimoqi/alpine-arm/blobs/{layer['digest']}"]
+
+
+async def test_an_unknown_blob_is_looked_for_in_every_source(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], big: Digest
+) -> None:
+    """A blob never seen costs one HEAD per source, once."""
+    proxy = await start(origin, rule=[rule])
+
+    answers = [await proxy.get(blob_path(big)) for _ in range(2)]
+
+    assert [answer.body == BIG for answer in answers] == [True, True]
+    assert sum(asked.startswith("HEAD") for asked in origin.asked) == 3
+
+
+async def test_head_is_exact(origin: Origin, start: StartProxy, rule: dict[str, Any], big: Digest) -> None:
+    """HEAD of a blob has the size and digest of GET, and no body."""
+    proxy = await start(origin, rule=[rule])
+
+    answer = await proxy.head(blob_path(big))
+
+    assert (answer.status, answer.body) == (200, b"")
+    assert answer.headers["Content-Length"] == str(len(BIG))
+    assert answer.headers["Docker-Content-Digest"] == big
+
+
+async def test_a_blob_of_another_repository_is_unknown(origin: Origin, start: StartProxy, rule: dict[str, Any]) -> None:
+    """What no source of this name has isn't served under it, whoever else has it."""
+    secret = origin.registry.add_blob(Repository("private/vault"), b"secret")
+    proxy = await start(origin, rule=[rule])
+    await proxy.get(f"/v2/private/vault/blobs/{secret}")
+
+    answer = await proxy.get(blob_path(secret))
+
+    assert answer.status == 404
+    assert orjson.loads(answer.body)["errors"][0]["code"] == "BLOB_UNKNOWN"
+
+
+@pytest.mark.parametrize(
+    ("header", "expected", "content_range"),
+    [
+        ("bytes=0-9", BIG[:10], "bytes 0-9/1600000"),
+        ("bytes=100-", BIG[100:], "bytes 100-1599999/1600000"),
+        ("bytes=-16", BIG[-16:], "bytes 1599984-1599999/1600000"),
+        ("bytes=1599990-9999999", BIG[1599990:], "bytes 1599990-1599999/1600000"),
+    ],
+)
+async def test_a_single_range_is_passed_on(
+    origin: Origin,
+    start: StartProxy,
+    rule: dict[str, Any],
+    big: Digest,
+    header: str,
+    expected: bytes,
+    content_range: str,
+) -> None:
+    """One range of bytes is a 206 with exactly these bytes."""
+    proxy = await start(origin, rule=[rule])
+
+    answer = await proxy.get(blob_path(big), Range=header)
+
+    assert (answer.status, answer.headers["Content-Range"]) == (206, content_range)
+    assert answer.body == expected
+
+
+@pytest.mark.parametrize("header", ["bytes=0-1,5-6", "bytes=9-1", "lines=1-2", "bytes=x"])
+async def test_other_ranges_get_the_whole_blob(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], big: Digest, header: str
+) -> None:
+    """Several ranges, or none that can be read, are answered with a full 200."""
+    proxy = await start(origin, rule=[rule])
+
+    answer = await proxy.get(blob_path(big), Range=header)
+
+    assert (answer.status, answer.body == BIG) == (200, True)
+
+
+async def test_a_range_behind_the_end_is_416(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], big: Digest
+) -> None:
+    """A range that starts behind the end says how long the blob is."""
+    proxy = await start(origin, rule=[rule])
+
+    answer = await proxy.get(blob_path(big), Range="bytes=1600000-")
+
+    assert (answer.status, answer.headers["Content-Range"]) == (416, "bytes */1600000")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        status(200, BIG[:-1] + b"X", Content_Type="application/octet-stream"),
+        truncated(BIG[:1_500_000], len(BIG)),
+    ],
+    ids=["wrong last byte", "truncated"],
+)
+async def test_a_wrong_blob_never_ends_cleanly(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], big: Digest, fault: Any
+) -> None:
+    """A blob that turns out wrong breaks the connection: the client can't take it for whole."""
+    proxy = await start(origin, rule=[rule])
+    origin.fail("GET .*/blobs/", fault)
+
+    with pytest.raises(aiohttp.ClientError):
+        await proxy.get(blob_path(big))
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [(truncated(BIG[:1000], len(BIG)), 503), (status(200, b"short"), 502), (html(), 502)],
+    ids=["truncated", "another blob", "html"],
+)
+async def test_a_small_wrong_blob_is_an_error(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], big: Digest, fault: Any, expected: int
+) -> None:
+    """What is seen to be wrong before the first chunk left is an error in words."""
+    proxy = await start(origin, rule=[rule])
+    origin.fail("GET .*/blobs/", fault)
+
+    assert (await proxy.get(blob_path(big))).status == expected
+
+
+@pytest.mark.parametrize("code", [500, 429, 403])
+async def test_an_error_before_the_first_byte_is_an_error(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], big: Digest, code: int
+) -> None:
+    """What goes wrong before the headers is told in words, with the right status."""
+    proxy = await start(origin, rule=[rule])
+    origin.fail("GET .*/blobs/", status(code, b"<html>"))
+
+    answer = await proxy.get(blob_path(big))
+
+    assert answer.status == (403 if code == 403 else 503)
+    assert answer.headers["Content-Type"] == "application/json"
+
+
+async def test_redirects_are_followed_inside(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], big: Digest
+) -> None:
+    """The client gets the bytes where the upstream sends us elsewhere, and the credential stays behind."""
+    elsewhere = Origin()
+    elsewhere.fail("/signed", status(200, BIG))
+    async with running(elsewhere):
+        location = f"{elsewhere.url}/signed/a%2Fb?X-Signature=a%2Fb%7E"
+        origin.fail("GET .*/blobs/", status(307, Location=location))
+        credentials = {"username": "me", "password": "secret"}
+        proxy = await start(origin, rule=[rule], upstream={"credentials": credentials})
+
+        answer = await proxy.get(blob_path(big))
+
+    (asked,) = elsewhere.requests
+    assert answer.body == BIG
+    assert (asked.path, asked.query) == ("/signed/a%2Fb", "X-Signature=a%2Fb%7E")
+    assert "Authorization" not in asked.headers
+
+
+async def test_a_blob_that_moved_is_found_again(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], big: Digest
+) -> None:
+    """When the learned source has lost a blob, the others are asked."""
+    proxy = await start(origin, rule=[rule])
+    await proxy.get(blob_path(big))
+    origin.fail("/v2/kimoqi/alpine-arm/blobs/", status(404))
+    origin.registry.add_blob(X86, BIG)
+
+    assert (await proxy.get(blob_path(big))).body == BIG
+
+
+async def test_an_empty_blob(origin: Origin, start: StartProxy, rule: dict[str, Any]) -> None:
+    """A blob of no bytes is a whole blob."""
+    empty = origin.registry.add_blob(VIRTUAL, b"")
+    proxy = await start(origin, rule=[rule])
+
+    answer = await proxy.get(blob_path(empty))
+
+    assert (answer.status, answer.body) == (200, b"")
+
+
+async def test_blobs_flow_while_they_come(origin: Origin, start: StartProxy, rule: dict[str, Any], big: Digest) -> None:
+    """The first bytes reach the client before the upstream has sent the last."""
+    gate = asyncio.Event()
+
+    async def slow(request: aiohttp.web.BaseRequest) -> aiohttp.web.StreamResponse:
+        response = aiohttp.web.StreamResponse(headers=CIMultiDict({"Content-Length": str(len(BIG))}))
+        await response.prepare(request)
+        await response.write(BIG[:500_000])
+        await response.write(BIG[500_000:1_000_000])
+        await gate.wait()
+        await response.write(BIG[1_000_000:])
+        return response
+
+    origin.fail("GET .*/blobs/", slow)
+    proxy = await start(origin, rule=[rule])
+
+    assert await _first_and_rest(proxy, big, gate) == BIG
+
+
+async def _first_and_rest(proxy: Proxy, digest: Digest, gate: asyncio.Event) -> bytes:
+    """Read something, only then let the upstream finish, and read the rest."""
+    async with proxy.session.get(proxy.url + blob_path(digest)) as response:
+        first = await response.content.readexactly(1000)
+        gate.set()
+        return first + await response.content.read()
+
+
+async def test_a_plain_push_is_served_to_pull_by_name(origin: Origin, start: StartProxy) -> None:
+    """Without any rule a plain image's layers are served under its own name."""
+    pushed = push(origin.registry, "team/tool")
+    proxy = await start(origin)
+    manifest = await proxy.get(f"/v2/team/tool/manifests/{pushed.digest}")
+    layer = orjson.loads(manifest.body)["layers"][0]["digest"]
+
+    answer = await proxy.get(f"/v2/team/tool/blobs/{layer}")
+
+    assert Digest.of(answer.body) == layer

@@ -1,0 +1,64 @@
+"""The admin port."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from conftest import StartProxy
+from images import push_pair
+from scripted import Origin, status
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+async def test_health_and_readiness_ignore_the_upstream(origin: Origin, start: StartProxy, path: str) -> None:
+    """A process that listens is healthy and ready, whatever its upstreams do."""
+    origin.fail("", status(503))
+    proxy = await start(origin)
+
+    assert (await proxy.page(path)).status == 200
+
+
+async def test_metrics_are_prometheus(origin: Origin, start: StartProxy) -> None:
+    """`/metrics` has every counter from the start."""
+    proxy = await start(origin)
+
+    answer = await proxy.page("/metrics")
+
+    assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    for name in ("merges", "partial_merges", "platform_mismatches", "coalesced"):
+        assert f"manifuse_{name}_total 0.0".encode() in answer.body
+
+
+async def test_explain_is_json(origin: Origin, start: StartProxy, rule: dict[str, Any]) -> None:
+    """`/explain/<repository>:<tag>` says what was decided."""
+    push_pair(origin.registry)
+    proxy = await start(origin, rule=[rule])
+
+    explanation = orjson.loads((await proxy.page("/explain/kimoqi/alpine:1.0")).body)
+
+    assert explanation["verdict"] == "serve"
+    assert explanation["platforms"] == ["linux/amd64", "linux/arm64/v8"]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [("/explain/Bad:1", 400), ("/explain/a@sha256:" + "0" * 64, 400), ("/explain/", 400), ("/", 404), ("/v2/", 404)],
+)
+async def test_bad_pages(origin: Origin, start: StartProxy, path: str, expected: int) -> None:
+    """What can't be explained, and what isn't there, is an error in words."""
+    proxy = await start(origin)
+
+    answer = await proxy.page(path)
+
+    assert answer.status == expected
+    assert orjson.loads(answer.body)["errors"][0]["message"]
+
+
+async def test_only_reading(origin: Origin, start: StartProxy) -> None:
+    """The admin port changes nothing."""
+    proxy = await start(origin)
+
+    async with proxy.session.post(proxy.admin + "/metrics") as response:
+        assert response.status == 405
