@@ -23,7 +23,7 @@ from proxy.oci.registry import Registry
 from proxy.settings import CredentialSettings, Problem, Settings, SettingsInvalid, UpstreamSettings
 from proxy.store.base import Content, Metadata
 from proxy.store.disk import DiskContent, DiskMetadata, Folder
-from proxy.store.memory import Budget, MemoryContent, MemoryMetadata, Shared
+from proxy.store.memory import LruMemory, MemoryContent, MemoryMetadata, Shared
 from proxy.store.tiered import TieredContent, TieredMetadata
 from proxy.telemetry import Metrics
 from proxy.upstream.auth import Authorizer
@@ -31,6 +31,7 @@ from proxy.upstream.client import Upstream
 from proxy.upstream.credentials import Credential, from_docker_config, from_file
 from proxy.upstream.transport import Limits, Transport
 from proxy.virtual.blobs import Blobs
+from proxy.virtual.budget import Budget
 from proxy.virtual.manifests import Manifests
 from proxy.virtual.places import Places
 from proxy.virtual.referrers import Referrers
@@ -89,9 +90,10 @@ async def build(settings: Settings, clock: Callable[[], float] = time.time) -> A
         upstreams: dict[str, Registry] = {
             each.name: await _open(stack, each, f"upstream[{n}]", metrics) for n, each in enumerate(settings.upstream)
         }
-        budget: Shared = Budget(settings.cache.memory)
-        volatile = MemoryMetadata(budget)
-        content, metadata = _stores(settings, budget, volatile)
+        memory: Shared = LruMemory(settings.cache.memory)
+        volatile = MemoryMetadata(memory)
+        content, metadata = _stores(settings, memory, volatile)
+        budget = Budget(settings.request_budget)
         places = Places(settings.rules, upstreams, metadata, volatile)
         manifests = Manifests(
             rules=settings.rules,
@@ -100,16 +102,16 @@ async def build(settings: Settings, clock: Callable[[], float] = time.time) -> A
             content=content,
             places=places,
             freshness=settings.cache.freshness,
-            request_budget=settings.request_budget,
+            budget=budget,
             clock=clock,
             metrics=metrics,
         )
         stack.push_async_callback(manifests.close)
         reads = Reads(
             manifests=manifests,
-            blobs=Blobs(upstreams, places, content),
-            tags=Tags(settings.rules, upstreams, places),
-            referrers=Referrers(upstreams, places),
+            blobs=Blobs(upstreams, places, content, budget),
+            tags=Tags(settings.rules, upstreams, places, budget),
+            referrers=Referrers(upstreams, places, budget),
         )
         registries = {name: VirtualRegistry(name, reads) for name in upstreams}
         yield Site(Directory(settings.names, registries), metrics)
@@ -191,7 +193,7 @@ def _credential(settings: UpstreamSettings, key: str, environ: Mapping[str, str]
             return None
 
 
-def _stores(settings: Settings, budget: Shared, memory: MemoryMetadata) -> tuple[Content, Metadata]:
+def _stores(settings: Settings, memory: Shared, metadata: MemoryMetadata) -> tuple[Content, Metadata]:
     """Put memory in front of disk; without a usable disk, memory alone."""
     folder = Folder(settings.cache.dir)
     try:
@@ -202,7 +204,7 @@ def _stores(settings: Settings, budget: Shared, memory: MemoryMetadata) -> tuple
             dir=str(settings.cache.dir),
             error=str(error),
         )
-        return MemoryContent(budget), memory
+        return MemoryContent(memory), metadata
     urls = {upstream.name: str(upstream.url) for upstream in settings.upstream}
-    content = TieredContent(MemoryContent(budget), DiskContent(folder))
-    return content, TieredMetadata(memory, DiskMetadata(folder, urls))
+    content = TieredContent(MemoryContent(memory), DiskContent(folder))
+    return content, TieredMetadata(metadata, DiskMetadata(folder, urls))

@@ -34,6 +34,7 @@ from proxy.telemetry import configure_logging
 _FAILED: Final = 1
 _USAGE: Final = 2
 _WIDE: Final = 160  # columns where the output isn't a terminal: digests stay on one line
+_STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 _UPSTREAM_NAME: Final = "upstream"  # what `--upstream URL` is called
 
 _log: Final = structlog.get_logger("manifuse")
@@ -61,6 +62,9 @@ def serve_command(config: Path | None, upstream: str | None, listen: str | None,
     settings = _settings(config, upstream, listen=listen, admin_listen=admin_listen)
     configure_logging(level=getattr(logging, settings.log_level.upper()))
     _run(_serve(settings))
+    for number in _STOPPING:
+        # The loop took its handlers along; a second signal now must not turn a clean exit into a killed process.
+        signal.signal(number, signal.SIG_IGN)
 
 
 @main.command("check")
@@ -187,7 +191,7 @@ def _any_port(settings: Settings) -> Settings:
 async def _until_told_to_stop() -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _STOPPING:
         loop.add_signal_handler(number, stop.set)
     await stop.wait()
 

@@ -15,6 +15,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -30,8 +31,8 @@ from proxy.oci.reference import DOCKER_HUB
 
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _BYTES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
-_DURATION: Final = r"(\d+(?:\.\d+)?)(ms|s|m|h|d)"
-_SIZE: Final = r"(\d+)(B|KiB|MiB|GiB|KB|MB|GB)"
+_DURATION: Final = r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)"
+_SIZE: Final = r"([0-9]+)(B|KiB|MiB|GiB|KB|MB|GB)"
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
@@ -89,7 +90,7 @@ def _template(value: object) -> Template:
 
 Duration = Annotated[float, *_parsed(parse_duration, "60s", _DURATION)]
 Size = Annotated[int, *_parsed(parse_size, "64MiB", _SIZE)]
-Listen = Annotated[tuple[str, int], *_parsed(parse_listen, "127.0.0.1:5080")]
+Listen = Annotated[tuple[str, int], NoDecode, *_parsed(parse_listen, "127.0.0.1:5080")]
 Url = Annotated[Any, *_parsed(parse_url, "https://registry.example")]
 PlatformText = Annotated[Any, *_parsed(_platform, "linux/arm64")]
 TemplateText = Annotated[Any, *_parsed(_template, "{repository}-arm:{tag}")]
@@ -98,7 +99,12 @@ Status = Annotated[int, Field(ge=400, le=599)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,  # it may be a secret
+    )
 
 
 class CredentialSettings(_Section):
@@ -167,7 +173,7 @@ class UpstreamSettings(_Section):
 
     def names(self, *, alone: bool) -> Names:
         """Return all that this upstream answers to."""
-        words = {self.name, self.url.authority, *self.aliases}
+        words = {self.name, self.url.host_port_subcomponent, *self.aliases}
         if self.is_docker_hub or words & DOCKER_HUB:
             words |= DOCKER_HUB
         return Names(self.name, frozenset(word.lower() for word in words), default=self.default or alone)
@@ -273,6 +279,7 @@ class Settings(BaseSettings):
         frozen=True,
         extra="forbid",
         use_attribute_docstrings=True,
+        hide_input_in_errors=True,
         validate_default=False,  # defaults are values, not the text they are written as
         env_prefix="MANIFUSE_",
         env_nested_delimiter="__",
@@ -283,7 +290,7 @@ class Settings(BaseSettings):
     """Address of the registry API; port 0 means a free one."""
     admin_listen: Listen = ("127.0.0.1", 5081)
     """Address of /healthz, /readyz, /metrics and /explain."""
-    workers: Literal[1] = 1
+    workers: int = Field(default=1, ge=1, le=1)
     """Processes."""
     request_budget: Duration = 10.0
     """Within it a client gets response headers, whatever the upstreams do."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from proxy.merge.plan import Guessed, Source
 from proxy.oci.content import Descriptor
 from proxy.oci.errors import Refused, RegistryError
 from proxy.oci.platform import Platform
+from proxy.oci.reference import Repository, Tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +81,17 @@ class Failed:
 
 Outcome = Found | Absent | Failed
 Probe = Present | Absent | Failed
+Place = tuple[str, Repository, Tag]
 
 
-def winners(probes: Sequence[Probe]) -> tuple[Probe, ...]:
+def winners(probes: Sequence[Probe], seen: Container[Place] = ()) -> tuple[Probe, ...]:
     """Return what became of the candidates of the convention that won: the first one that isn't all absent.
 
     A candidate that gave no answer may exist, so it wins, too: merging what another convention finds could
     serve a different image. A refusal of a name that was only guessed tells nothing: some registries refuse
-    what doesn't exist.
+    what doesn't exist. One that was *seen* before, as a part of the last generation, is no guess any more.
     """
-    believed = [Absent(p.source, p.seconds) if _refused_guess(p) else p for p in probes]
+    believed = [Absent(p.source, p.seconds) if _refused_guess(p, seen) else p for p in probes]
     for name in dict.fromkeys(_convention(probe.source) for probe in believed):
         mine = tuple(probe for probe in believed if _convention(probe.source) == name)
         if any(not isinstance(probe, Absent) for probe in mine):
@@ -97,8 +99,8 @@ def winners(probes: Sequence[Probe]) -> tuple[Probe, ...]:
     return tuple(believed)
 
 
-def _refused_guess(probe: Probe) -> bool:
-    return isinstance(probe, Failed) and isinstance(probe.error, Refused)
+def _refused_guess(probe: Probe, seen: Container[Place]) -> bool:
+    return isinstance(probe, Failed) and isinstance(probe.error, Refused) and probe.source.place not in seen
 
 
 def _convention(source: Source) -> str:

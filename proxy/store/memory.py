@@ -20,7 +20,7 @@ Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 
-class Budget(Generic[Key, Value]):
+class LruMemory(Generic[Key, Value]):
     """A mapping that forgets the least recently used items when their bytes exceed *limit*."""
 
     def __init__(self, limit: int) -> None:
@@ -57,7 +57,7 @@ class Budget(Generic[Key, Value]):
         self.used -= item[1] if item else 0
 
 
-Shared = Budget[Hashable, object]
+Shared = LruMemory[Hashable, object]
 
 
 class MemoryContent:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from proxy.oci.challenge import Challenge
-from proxy.oci.errors import BadAnswer, Overloaded, Refused
+from proxy.oci.errors import BadAnswer, NoAnswer, Overloaded, Refused
 from proxy.upstream.credentials import Credential
 from proxy.upstream.guard import check_realm
 from proxy.upstream.transport import Transport
@@ -70,8 +70,14 @@ class Authorizer:
 
     async def header(self, scope: str) -> str | None:
         """Return the `Authorization` for *scope* as far as it is known. Raises `NoAnswer` or `Refused`."""
-        if self._service is not None:
-            return f"Bearer {(await self._token(self._service, scope)).text}"
+        service = self._service
+        if service is not None:
+            try:
+                return f"Bearer {(await self._token(service, scope)).text}"
+            except NoAnswer:
+                if self._service == service:
+                    self._service = None  # it may have moved: the upstream's next challenge says where to
+                raise
         return self._credential.basic if self._basic and self._credential else None
 
     async def answer(self, challenges: Sequence[Challenge], scope: str, sent: str | None) -> str:
@@ -88,9 +94,10 @@ class Authorizer:
         bearer = next((c for c in challenges if c.scheme == "bearer" and c.parameters.get("realm")), None)
         if bearer is not None:
             service = _Service(bearer.parameters["realm"], bearer.parameters.get("service", ""))
-            self._service = service
             self._forget(service, scope, sent)
-            return f"Bearer {(await self._token(service, scope)).text}"
+            token = await self._token(service, scope)
+            self._service = service  # only now: what can't be asked isn't worth remembering
+            return f"Bearer {token.text}"
         if any(c.scheme == "basic" for c in challenges):
             if self._credential is None:
                 raise Refused(f"{self._transport.name} asks for a user name and password, none is configured")

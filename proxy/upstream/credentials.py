@@ -48,15 +48,16 @@ def from_docker_config(url: URL, environ: Mapping[str, str], home: Path) -> Cred
     except (OSError, orjson.JSONDecodeError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{path} can't be used: {type(error).__name__}") from None
     for key, value in auths.items():
-        if _host(key) in _names(url) and isinstance(value, dict):
-            return _decode(value, path)
+        if _host(key) in _names(url) and isinstance(value, dict) and (found := _decode(value, path)) is not None:
+            return found
     return None
 
 
 def _names(url: URL) -> frozenset[str]:
     """Return what this registry may be called there: Docker Hub's login is under index.docker.io."""
-    host = url.authority
-    return DOCKER_HUB if host in DOCKER_HUB else frozenset({host})
+    if url.host in DOCKER_HUB and url.is_default_port():
+        return DOCKER_HUB
+    return frozenset({str(url.host_port_subcomponent), f"{url.host_subcomponent}:{url.port}"})
 
 
 def _host(key: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Collection
 from functools import cache
 from typing import Final
@@ -84,22 +85,28 @@ def _suffixes() -> PublicSuffixList:
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Read an address as resolvers do: `127.1`, `0x7f000001` and `2130706433` are all loopback to them."""
     try:
         return ipaddress.ip_address(host)
     except ValueError:
+        pass
+    try:
+        return ipaddress.IPv4Address(socket.inet_aton(host))
+    except (OSError, UnicodeEncodeError):
         return None
 
 
 def _is_private(host: str) -> bool:
+    host = host.lower().removesuffix(".")
     address = _address(host)
     if address is None:
-        return host.lower() == "localhost" or host.lower().endswith(".localhost")
+        return host == "localhost" or host.endswith(".localhost")
     mapped = getattr(address, "ipv4_mapped", None) or address
     return not mapped.is_global
 
 
 def _is_reachable_from(upstream: URL, target: URL) -> bool:
     """An upstream that is on a private address itself may name another one, but never a link-local one."""
-    address = _address(target.host or "")
+    address = _address((target.host or "").removesuffix("."))
     link_local = address is not None and (getattr(address, "ipv4_mapped", None) or address).is_link_local
     return _is_private(upstream.host or "") and not link_local

@@ -14,6 +14,7 @@ from proxy.oci.errors import BlobUnknown, NotFound
 from proxy.oci.reference import Digest, Repository
 from proxy.oci.registry import Registry
 from proxy.store.base import Content, Virtual
+from proxy.virtual.budget import Budget
 from proxy.virtual.places import Place, Places
 
 _log: Final = structlog.get_logger("blobs")
@@ -22,16 +23,19 @@ _log: Final = structlog.get_logger("blobs")
 class Blobs:
     """Blobs of virtual repositories. The source is found first and opened after."""
 
-    def __init__(self, upstreams: Mapping[str, Registry], places: Places, content: Content) -> None:
+    def __init__(self, upstreams: Mapping[str, Registry], places: Places, content: Content, budget: Budget) -> None:
+        """Take what is needed; *budget* is for finding and opening, not for the transfer."""
         self._upstreams = upstreams
         self._places = places
         self._content = content
+        self._budget = budget
 
     @asynccontextmanager
     async def open(self, virtual: Virtual, digest: Digest, part: Part) -> AsyncIterator[Blob]:
         """Open a blob of *virtual*. Raises `BlobUnknown`, `RangeInvalid`, `Refused` or `NoAnswer` on entering."""
         async with AsyncExitStack() as stack:
-            yield await self._opened(stack, virtual, digest, part)
+            opening = self._opened(stack, virtual, digest, part)
+            yield await self._budget.spend(opening, f"the blob {digest} of {virtual.repository}")
 
     async def _opened(self, stack: AsyncExitStack, virtual: Virtual, digest: Digest, part: Part) -> Blob:
         place = await self._places.blob(virtual, digest)

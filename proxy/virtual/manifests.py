@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -22,8 +21,9 @@ from proxy.oci.errors import ManifestUnknown, NotFound, Refused, RegistryError, 
 from proxy.oci.mediatype import ANYTHING
 from proxy.oci.reference import Digest, Repository, Tag
 from proxy.oci.registry import Registry
-from proxy.store.base import Content, Metadata, Virtual
+from proxy.store.base import Content, Location, Metadata, Virtual
 from proxy.telemetry import Metrics
+from proxy.virtual.budget import Budget
 from proxy.virtual.flight import Flights
 from proxy.virtual.places import Places
 from proxy.virtual.recent import Recent
@@ -61,14 +61,14 @@ class Manifests:
         content: Content,
         places: Places,
         freshness: Freshness,
-        request_budget: float,
+        budget: Budget,
         clock: Callable[[], float],
         metrics: Metrics,
     ) -> None:
         """Take what is needed.
 
         Args:
-            request_budget: Seconds after which a caller gets an answer, whatever the upstreams do.
+            budget: How long a caller waits; the question itself may go on.
             clock: Seconds since the epoch.
         """
         self._rules = rules
@@ -77,16 +77,19 @@ class Manifests:
         self._content = content
         self._places = places
         self._freshness = freshness
-        self._budget = request_budget
+        self._budget = budget
+        self._flight_budget = Budget(_FLIGHT_SECONDS)
         self._clock = clock
         self._metrics = metrics
         self._sources = Sources(upstreams, content)
         self._flights: Flights[tuple[Virtual, Tag], Answer] = Flights(metrics.coalesced)
+        self._fetches: Flights[tuple[Virtual, Digest], Manifest] = Flights(metrics.coalesced)
         self._trouble: Recent[tuple[Virtual, Tag], RegistryError] = Recent(_MAX_TROUBLES)
 
     async def close(self) -> None:
         """Stop asking."""
         await self._flights.close()
+        await self._fetches.close()
 
     async def tag(self, virtual: Virtual, tag: Tag) -> Answer:
         """Return what *tag* stands for. Raises `ManifestUnknown`, `Refused` or `NoAnswer`."""
@@ -116,17 +119,21 @@ class Manifests:
     async def digest(self, virtual: Virtual, digest: Digest) -> Manifest:
         """Return a manifest by digest, from where it was seen or from any source of *virtual* (law 8)."""
         location = await self._places.manifest(virtual, digest)
-        if location is not None:
-            body = await self._content.get(digest)
-            if body is not None:
-                descriptor = Descriptor(media_type=location.media_type, digest=digest, size=len(body))
-                await self._learn_blobs(virtual, location.upstream, location.repository, Manifest(descriptor, body))
-                return Manifest(descriptor, body, Delivery(CacheResult.HIT))
-            if location.upstream:
-                try:
-                    return await self._take(virtual, (location.upstream, location.repository), digest)
-                except NotFound:
-                    _log.info("manifest moved", image=str(virtual), digest=digest, was_in=str(location.repository))
+        body = await self._content.get(digest) if location else None
+        if location is not None and body is not None:
+            manifest = Manifest(Descriptor(media_type=location.media_type, digest=digest, size=len(body)), body)
+            await self._learn_blobs(virtual, location.upstream, location.repository, manifest)
+            return replace(manifest, delivery=Delivery(CacheResult.HIT))
+        fetch = self._fetches.join((virtual, digest), lambda: self._fetch(virtual, digest, location))
+        return await self._budget.spend(fetch, f"{virtual.repository}@{digest}")
+
+    async def _fetch(self, virtual: Virtual, digest: Digest, location: Location | None) -> Manifest:
+        """Fetch a manifest from where it was last found, else from wherever it is."""
+        if location is not None and location.upstream:
+            try:
+                return await self._take(virtual, (location.upstream, location.repository), digest)
+            except NotFound:
+                _log.info("manifest moved", image=str(virtual), digest=digest, was_in=str(location.repository))
         return await self._take(virtual, await self._search(virtual, digest), digest)
 
     async def explain(self, virtual: Virtual, tag: Tag) -> Explanation:
@@ -150,23 +157,19 @@ class Manifests:
 
     async def _asked(self, virtual: Virtual, tag: Tag, previous: Entry | None) -> Answer:
         """Wait for the flight of *tag*, but never longer than the budget (law 11)."""
+        flight = self._flights.join((virtual, tag), lambda: self._refresh(virtual, tag, previous))
         try:
-            async with asyncio.timeout(self._budget):
-                return await self._flights.join((virtual, tag), lambda: self._refresh(virtual, tag, previous))
-        except TimeoutError:
-            error = TimedOut(f"no answer on {virtual.repository}:{tag} within {self._budget:g} s")
+            return await self._budget.spend(flight, f"{virtual.repository}:{tag}")
+        except TimedOut as error:
             age = self._clock() - previous.checked_at if previous else 0.0
             if previous is None or not self._freshness.may_hold(age, error):
-                raise error from None
+                raise
             return self._held(previous, error)
 
     async def _refresh(self, virtual: Virtual, tag: Tag, previous: Entry | None) -> Answer:
         """Ask, decide, keep. Runs in a flight: once for all callers."""
-        try:
-            async with asyncio.timeout(_FLIGHT_SECONDS):
-                return await self._attempt(virtual, tag, previous)
-        except TimeoutError:
-            raise TimedOut(f"no answer on {virtual.repository}:{tag} within {_FLIGHT_SECONDS:g} s") from None
+        attempt = self._attempt(virtual, tag, previous)
+        return await self._flight_budget.spend(attempt, f"{virtual.repository}:{tag}")
 
     async def _attempt(self, virtual: Virtual, tag: Tag, previous: Entry | None) -> Answer:
         known = previous.digests() if previous else {}

@@ -9,15 +9,17 @@ from proxy.oci.errors import NotFound, Refused
 from proxy.oci.reference import Digest
 from proxy.oci.registry import Registry
 from proxy.store.base import Virtual
+from proxy.virtual.budget import Budget
 from proxy.virtual.places import Places
 
 
 class Referrers:
     """Referrers of virtual repositories."""
 
-    def __init__(self, upstreams: Mapping[str, Registry], places: Places) -> None:
+    def __init__(self, upstreams: Mapping[str, Registry], places: Places, budget: Budget) -> None:
         self._upstreams = upstreams
         self._places = places
+        self._budget = budget
 
     async def of(self, virtual: Virtual, digest: Digest, artifact_type: str) -> Manifest:
         """Return the index of what refers to *digest*: always one, empty where nothing is known.
@@ -28,7 +30,8 @@ class Referrers:
         location = await self._places.manifest(virtual, digest)
         upstream = location.upstream if location and location.upstream else virtual.upstream
         repository = location.repository if location else virtual.repository
+        asking = self._upstreams[upstream].referrers(repository, digest, artifact_type)
         try:
-            return await self._upstreams[upstream].referrers(repository, digest, artifact_type)
+            return await self._budget.spend(asking, f"the referrers of {digest}")
         except (NotFound, Refused):
             return empty_index()

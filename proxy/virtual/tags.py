@@ -10,6 +10,7 @@ from proxy.oci.errors import Invalid, NameUnknown, NotFound, Refused
 from proxy.oci.reference import Tag
 from proxy.oci.registry import Registry
 from proxy.store.base import Virtual
+from proxy.virtual.budget import Budget
 from proxy.virtual.places import Place, Places
 from proxy.virtual.together import together
 
@@ -17,13 +18,19 @@ from proxy.virtual.together import together
 class Tags:
     """Lists of tags."""
 
-    def __init__(self, rules: Sequence[Rule], upstreams: Mapping[str, Registry], places: Places) -> None:
+    def __init__(
+        self, rules: Sequence[Rule], upstreams: Mapping[str, Registry], places: Places, budget: Budget
+    ) -> None:
         self._rules = rules
         self._upstreams = upstreams
         self._places = places
+        self._budget = budget
 
     async def page(self, virtual: Virtual, limit: int | None, last: str) -> TagPage:
         """Return a page of the tags of *virtual*, sorted by their bytes. Raises `NameUnknown` or `NoAnswer`."""
+        return await self._budget.spend(self._page(virtual, limit, last), f"the tags of {virtual.repository}")
+
+    async def _page(self, virtual: Virtual, limit: int | None, last: str) -> TagPage:
         rule = find(self._rules, virtual.upstream, virtual.repository)
         places = await self._places.of(virtual)
         if places == ((virtual.upstream, virtual.repository),) and not rule.sources and not rule.conventions:

@@ -202,7 +202,9 @@ class Distribution:
         return web.Response(body=None if request.is_head else found.body, headers=headers)
 
     def _find(self, request: _Request, repository: Repository) -> tuple[Registry, Repository]:
-        return self._directory.find(request.http.host, request.namespaces, request.prefix, repository)
+        return self._directory.find(
+            request.http.headers.get("Host", ""), request.namespaces, request.prefix, repository
+        )
 
     def _check_method(self, http: web.BaseRequest) -> None:
         if http.method not in ("GET", "HEAD"):

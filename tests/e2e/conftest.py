@@ -1,0 +1,126 @@
+"""Real registries, daemons and clients, started once per session, and the proxy in front of them.
+
+A fixture whose peer isn't installed skips the tests that ask for it; with the peer named in `MANIFUSE_PEERS`
+they fail instead. See `.ci/run`.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from e2e import images, peers
+from e2e.manifuse import Proxy, StartProxy, serving, upstream
+from e2e.peers import Account, Client, Registry, Workshop
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is in this folder, so that `pytest -m e2e` finds it."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.e2e)
+
+
+@pytest.fixture(scope="session")
+def workshop() -> Iterator[Workshop]:
+    """Make folders for the peers' state: short names, because sockets are in them, and gone at the end."""
+    with tempfile.TemporaryDirectory(prefix="e2e-", ignore_cleanup_errors=True) as folder:
+
+        def make(name: str) -> Path:
+            return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=folder))
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def registry(workshop: Workshop) -> Iterator[Registry]:
+    """A registry that anyone may read and write."""
+    with peers.registry(workshop("registry")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def private_registry(workshop: Workshop) -> Iterator[Registry]:
+    """A registry with Basic authentication, and nothing in it."""
+    with peers.registry(workshop("private"), Account("kimoqi", "correct horse")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def docker_daemon(workshop: Workshop) -> Iterator[Client]:
+    """A `docker` whose daemon is fresh."""
+    with peers.dockerd(workshop("dockerd")) as docker:
+        yield docker
+
+
+@pytest.fixture
+def docker(docker_daemon: Client) -> Client:
+    """A `docker` whose daemon has no image."""
+    images.forget(docker_daemon)
+    return docker_daemon
+
+
+@pytest.fixture(scope="session")
+def containerd(workshop: Workshop) -> Iterator[Client]:
+    """A `ctr` whose containerd is fresh."""
+    with peers.containerd(workshop("containerd")) as ctr:
+        yield ctr
+
+
+@pytest.fixture
+def podman(workshop: Workshop) -> Client:
+    """A `podman` that has no image."""
+    return peers.podman(workshop("podman"))
+
+
+@pytest.fixture
+def buildah(workshop: Workshop) -> Client:
+    """A `buildah` that has no image."""
+    return peers.buildah(workshop("buildah"))
+
+
+@pytest.fixture(scope="session")
+def skopeo(workshop: Workshop) -> Client:
+    """A `skopeo`, which keeps nothing."""
+    return peers.skopeo(workshop("skopeo"))
+
+
+@pytest.fixture(scope="session")
+def emulation() -> Iterator[None]:
+    """This machine runs programs for aarch64."""
+    with images.emulation():
+        yield
+
+
+@pytest.fixture(scope="session")
+def docker_images(registry: Registry, docker_daemon: Client, workshop: Workshop) -> None:
+    """The registry has the images built with docker."""
+    images.push_with_docker(docker_daemon, registry, workshop("docker-build"))
+
+
+@pytest.fixture(scope="session")
+def oci_images(registry: Registry, workshop: Workshop) -> None:
+    """The registry has the images built with buildah."""
+    folder = workshop("buildah-build")
+    images.push_with_buildah(peers.buildah(folder), registry, folder / "contexts")
+
+
+@pytest.fixture(scope="session")
+def proxy(registry: Registry, docker_images: None, oci_images: None, workshop: Workshop) -> Iterator[Proxy]:
+    """A proxy in front of the registry, without a rule: the conventions have to do."""
+    with serving(upstream(registry), workshop("proxy")) as started:
+        yield started
+
+
+@pytest.fixture
+def start_proxy(workshop: Workshop) -> Iterator[StartProxy]:
+    """Starts proxies with configurations of the test's own."""
+    with ExitStack() as running:
+
+        def start(configuration: str, cache: Path | None = None) -> Proxy:
+            return running.enter_context(serving(configuration, workshop("proxy"), cache))
+
+        yield start
