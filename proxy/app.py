@@ -92,7 +92,7 @@ async def build(settings: Settings, clock: Callable[[], float] = time.time) -> A
         }
         memory: Shared = LruMemory(settings.cache.memory)
         volatile = MemoryMetadata(memory)
-        content, metadata = _stores(settings, memory, volatile)
+        content, metadata = _stores(stack, settings, memory, volatile)
         budget = Budget(settings.request_budget)
         places = Places(settings.rules, upstreams, metadata, volatile)
         manifests = Manifests(
@@ -193,7 +193,9 @@ def _credential(settings: UpstreamSettings, key: str, environ: Mapping[str, str]
             return None
 
 
-def _stores(settings: Settings, memory: Shared, metadata: MemoryMetadata) -> tuple[Content, Metadata]:
+def _stores(
+    stack: AsyncExitStack, settings: Settings, memory: Shared, metadata: MemoryMetadata
+) -> tuple[Content, Metadata]:
     """Put memory in front of disk; without a usable disk, memory alone."""
     folder = Folder(settings.cache.dir)
     try:
@@ -207,4 +209,5 @@ def _stores(settings: Settings, memory: Shared, metadata: MemoryMetadata) -> tup
         return MemoryContent(memory), metadata
     urls = {upstream.name: str(upstream.url) for upstream in settings.upstream}
     content = TieredContent(MemoryContent(memory), DiskContent(folder))
+    stack.push_async_callback(content.close)
     return content, TieredMetadata(metadata, DiskMetadata(folder, urls))

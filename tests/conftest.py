@@ -11,11 +11,16 @@ from typing import Any
 
 import aiohttp
 import pytest
-from scripted import Origin, running
+from hypothesis import settings
 from yarl import URL
 
 from proxy.app import Site, serve
 from proxy.settings import Settings
+from scripted import Origin, running
+
+# A loaded machine is no reason for a property to be wrong.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 @dataclass

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+
 from conftest import Clock, StartProxy, until
 from images import ARM, push_pair
-from scripted import Origin, waits_for
-
 from proxy.app import serve
 from proxy.settings import Settings
+from scripted import Origin, waits_for
 
 TAG = "/v2/kimoqi/alpine/manifests/1.0"
 

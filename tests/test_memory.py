@@ -11,8 +11,8 @@ from pathlib import Path
 
 import orjson
 import pytest
-from images import push
 
+from images import push
 from proxy import demo
 from proxy.memory import MemoryRegistry
 from proxy.oci.byterange import ByteRange, Nothing, SuffixRange, Whole

@@ -10,11 +10,11 @@ from typing import Any
 
 import orjson
 import pytest
+
 from conftest import Proxy, StartProxy
 from images import push_pair
-from scripted import Origin
-
 from proxy.oci.reference import Digest
+from scripted import Origin
 
 RECORDED = Path(__file__).parent / "recorded.jsonl"
 

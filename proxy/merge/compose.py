@@ -140,7 +140,7 @@ def _spread(placed: Sequence[_Placed]) -> list[_Placed]:
     taken = [spot.platform.key for spot in placed]
     spread = []
     for spot in placed:
-        if spot.fallback and taken.count(spot.platform.key) > 1 and spot.fallback.key not in taken:
+        if spot.fallback and spot.fallback.key not in taken and _rivals(spot, placed):
             taken.remove(spot.platform.key)
             taken.append(spot.fallback.key)
             spread.append(replace(spot, platform=spot.fallback))
@@ -149,8 +149,14 @@ def _spread(placed: Sequence[_Placed]) -> list[_Placed]:
     return spread
 
 
+def _rivals(spot: _Placed, placed: Sequence[_Placed]) -> bool:
+    """Whether another image has the same platform. The same image under two names is no rival of itself."""
+    mine = spot.candidate.descriptor.digest
+    return any(o.platform.key == spot.platform.key and o.candidate.descriptor.digest != mine for o in placed)
+
+
 def _first_wins(placed: Sequence[_Placed]) -> tuple[list[Child], list[str]]:
-    """Keep one image per platform, the first source's; also one platform per image, as digests are looked up."""
+    """Keep one image per platform, the first source's."""
     by_platform: dict[tuple[object, ...], Child] = {}
     clashes = []
     for spot in placed:

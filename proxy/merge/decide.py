@@ -91,7 +91,7 @@ def decide(
         held = previous is not None and freshness.may_hold(age, failure)
         return Hold(previous, failure) if previous is not None and held else Refuse(failure)
     found = [outcome for outcome in believed if isinstance(outcome, Found)]
-    if base is not None and found == [base] and isinstance(base.kind, SingleImage) and not plan.rule.require:
+    if base is not None and found == [base] and _nothing_wanted(plan, base):
         return Pass(base)
     return _merge(plan, believed, found)
 
@@ -115,6 +115,12 @@ def _already_whole(plan: Plan, base: Found) -> bool:
     if isinstance(base.kind, OtherArtifact):
         return True
     return isinstance(base.kind, ManyImages) and plan.rule.base is Base.PASSTHROUGH
+
+
+def _nothing_wanted(plan: Plan, base: Found) -> bool:
+    """Whether a lone image at the name is all that anybody asks for: no platform or source is insisted on."""
+    insisted = plan.rule.require or (plan.rule.sources and plan.rule.on_partial is not OnPartial.SERVE)
+    return isinstance(base.kind, SingleImage) and not insisted
 
 
 def _failure(plan: Plan, outcomes: Sequence[Outcome]) -> RegistryError | None:

@@ -71,7 +71,8 @@ def order(children: Sequence[Descriptor]) -> tuple[Descriptor, ...]:
 
 def list_type(children: Sequence[Descriptor]) -> str:
     """Return the media type of an index of *children*; never chosen by `Accept`, so that HEAD and GET agree."""
-    docker = all(child.media_type == mediatype.DOCKER_MANIFEST for child in children)
+    # An attestation's annotations say what it is, and a Docker list has none.
+    docker = all(child.media_type == mediatype.DOCKER_MANIFEST and child.attests is None for child in children)
     return mediatype.DOCKER_LIST if docker else mediatype.OCI_INDEX
 
 

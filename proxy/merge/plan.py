@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Final
 
+from proxy.merge import convention
+from proxy.merge.rule import Base, Learned, Rule
 from proxy.oci.platform import Platform
 from proxy.oci.reference import Repository, Tag
 
-if TYPE_CHECKING:
-    from proxy.merge.rule import Rule
+# How long "its author merges here" is believed. An image whose own index is served shouldn't cost a dozen guesses
+# for each of its tags.
+LEARNED_NOTHING_SECONDS: Final = 600.0
+
+# Tags of signatures and referrers are routed to their subject, never merged.
+_NEVER_MERGED: Final = re.compile(r"sha(?:256|512)-[0-9a-f]+(?:\.(?:sig|att|sbom))?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +64,6 @@ class Source:
         return (self.upstream, self.repository, self.tag)
 
 
-@dataclass(frozen=True, slots=True)
-class Learned:
-    """Which guess came true for a virtual repository, so that it alone is asked from then on.
-
-    Attributes:
-        convention: The convention that won; empty where an index at the name itself made guessing needless.
-        tokens: Its tokens that were found. A platform none of whose tokens was found goes on being asked
-            for with all of them: the other architecture may be pushed later.
-        learned_at: Seconds since the epoch.
-    """
-
-    convention: str
-    tokens: tuple[str, ...]
-    learned_at: float
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """All that is asked for one virtual tag.
@@ -99,3 +91,83 @@ class Plan:
     def __str__(self) -> str:
         """Name the virtual tag as people do."""
         return f"{self.repository}:{self.tag}"
+
+
+def plan_tag(rule: Rule, upstream: str, repository: Repository, tag: Tag, learned: Learned | None, now: float) -> Plan:
+    """Return what to ask for `repository:tag`, given what was *learned* about the repository.
+
+    Args:
+        now: Seconds since the epoch.
+    """
+    base = None if rule.base is Base.IGNORE else Source(upstream, repository, tag)
+    if _NEVER_MERGED.fullmatch(tag):
+        return Plan(rule=rule, upstream=upstream, repository=repository, tag=tag, sources=(), base=base)
+    if rule.sources:
+        return _explicit(rule, upstream, repository, tag, base)
+    learned = _still_true(learned, rule.conventions, now)
+    sources = _guesses(rule, upstream, repository, tag, learned)
+    return Plan(
+        rule=rule,
+        upstream=upstream,
+        repository=repository,
+        tag=tag,
+        sources=tuple(source for source in sources if base is None or source.place != base.place),
+        base=base,
+        guessing=not _certain(rule, learned),
+    )
+
+
+def learn(found: Sequence[Source], now: float) -> Learned | None:
+    """Return what to remember after the guesses *found* came true, or None where none of them was a guess."""
+    hints = [source.hint for source in found if isinstance(source.hint, Guessed)]
+    return Learned(hints[0].convention, tuple(sorted({hint.token for hint in hints})), now) if hints else None
+
+
+def _explicit(rule: Rule, upstream: str, repository: Repository, tag: Tag, base: Source | None) -> Plan:
+    sources, impossible = [], []
+    for each in rule.sources:
+        expanded = each.template.expand(repository, tag)
+        if expanded is None:
+            impossible.append(f"{each.template} makes no valid image name of {repository}:{tag}")
+            continue
+        hint = Written(each.platform) if each.platform else None
+        sources.append(Source(each.upstream or upstream, *expanded, hint))
+    places = {source.place for source in sources}
+    return Plan(
+        rule=rule,
+        upstream=upstream,
+        repository=repository,
+        tag=tag,
+        sources=tuple(sources),
+        base=None if base is None or base.place in places else base,
+        impossible=tuple(impossible),
+    )
+
+
+def _guesses(rule: Rule, upstream: str, repository: Repository, tag: Tag, learned: Learned | None) -> list[Source]:
+    if learned is not None and not learned.convention:
+        return []
+    conventions = (learned.convention,) if learned else rule.conventions
+    sources = []
+    for name in conventions:
+        for token in rule.tokens_of(learned):
+            expanded = convention.template_for(name, token).expand(repository, tag)
+            if expanded is not None:
+                hint = Guessed(name, token, convention.meanings(token, rule.platforms))
+                sources.append(Source(upstream, *expanded, hint))
+    return sources
+
+
+def _certain(rule: Rule, learned: Learned | None) -> bool:
+    """Whether what was learned names every source, so that they can be asked for outright."""
+    if learned is None:
+        return not rule.conventions
+    return not learned.convention or set(rule.tokens_of(learned)) == set(learned.tokens)
+
+
+def _still_true(learned: Learned | None, conventions: Sequence[str], now: float) -> Learned | None:
+    if learned is None or (learned.convention and learned.convention not in conventions):
+        return None
+    if not learned.convention and now - learned.learned_at > LEARNED_NOTHING_SECONDS:
+        return None
+    return learned

@@ -5,25 +5,17 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
 from proxy.merge import convention
-from proxy.merge.plan import Guessed, Learned, Plan, Source, Written
 from proxy.merge.template import Template
 from proxy.oci.platform import Platform
 from proxy.oci.reference import Repository, Tag
 
 AMD64: Final = Platform("linux", "amd64")
-
-# How long "its author merges here" is believed. An image whose own index is served shouldn't cost a dozen guesses
-# for each of its tags.
-LEARNED_NOTHING_SECONDS: Final = 600.0
-
-# Tags of signatures and referrers are routed to their subject, never merged.
-_NEVER_MERGED: Final = re.compile(r"sha(?:256|512)-[0-9a-f]+(?:\.(?:sig|att|sbom))?", re.ASCII)
 
 
 class Base(StrEnum):
@@ -66,6 +58,22 @@ class SourceTemplate:
     upstream: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """Which guess came true for a virtual repository, so that it alone is asked from then on.
+
+    Attributes:
+        convention: The convention that won; empty where an index at the name itself made guessing needless.
+        tokens: Its tokens that were found. A platform none of whose tokens was found goes on being asked
+            for with all of them: the other architecture may be pushed later.
+        learned_at: Seconds since the epoch.
+    """
+
+    convention: str
+    tokens: tuple[str, ...]
+    learned_at: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """What a virtual repository is made of. Either *sources* or *conventions*; neither: the name itself alone.
@@ -76,6 +84,8 @@ class Rule:
         platforms: What conventions look for; empty: amd64 and arm64, with their best-known tokens.
         require: Platforms without which the index is not complete.
         default_platform: The child for clients that accept no index.
+        fingerprint: Sixteen hex digits that change when the rule's meaning does: kept entries of another
+            rule don't count. Computed once, as every request compares it.
     """
 
     name: str
@@ -90,33 +100,15 @@ class Rule:
     trust: Trust = Trust.AUTO
     attestations: Attestations = Attestations.KEEP
     default_platform: Platform = AMD64
+    fingerprint: str = field(init=False, repr=False, compare=False, default="")
+
+    def __post_init__(self) -> None:
+        """Compute the fingerprint."""
+        object.__setattr__(self, "fingerprint", hashlib.sha256(repr(self).encode()).hexdigest()[:16])
 
     def matches(self, upstream: str, repository: Repository) -> bool:
         """Say whether this rule speaks of *repository* on *upstream*."""
         return self.upstream in ("", upstream) and _glob(self.match).fullmatch(repository) is not None
-
-    def plan(self, upstream: str, repository: Repository, tag: Tag, learned: Learned | None, now: float) -> Plan:
-        """Return what to ask for `repository:tag`, given what was *learned* about the repository.
-
-        Args:
-            now: Seconds since the epoch.
-        """
-        base = None if self.base is Base.IGNORE else Source(upstream, repository, tag)
-        if _NEVER_MERGED.fullmatch(tag):
-            return Plan(rule=self, upstream=upstream, repository=repository, tag=tag, sources=(), base=base)
-        if self.sources:
-            return self._explicit(upstream, repository, tag, base)
-        learned = _still_true(learned, self.conventions, now)
-        sources = self._guesses(upstream, repository, tag, learned)
-        return Plan(
-            rule=self,
-            upstream=upstream,
-            repository=repository,
-            tag=tag,
-            sources=tuple(source for source in sources if base is None or source.place != base.place),
-            base=base,
-            guessing=not self._certain(learned),
-        )
 
     def repositories(
         self, upstream: str, repository: Repository, learned: Learned | None = None
@@ -143,46 +135,8 @@ class Rule:
                 found.append(virtual)
         return tuple(dict.fromkeys(found))
 
-    @property
-    def fingerprint(self) -> str:
-        """Sixteen hex digits that change when the rule's meaning does: kept entries of another rule don't count."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
-
-    def _explicit(self, upstream: str, repository: Repository, tag: Tag, base: Source | None) -> Plan:
-        sources, impossible = [], []
-        for each in self.sources:
-            expanded = each.template.expand(repository, tag)
-            if expanded is None:
-                impossible.append(f"{each.template} makes no valid image name of {repository}:{tag}")
-                continue
-            hint = Written(each.platform) if each.platform else None
-            sources.append(Source(each.upstream or upstream, *expanded, hint))
-        places = {source.place for source in sources}
-        return Plan(
-            rule=self,
-            upstream=upstream,
-            repository=repository,
-            tag=tag,
-            sources=tuple(sources),
-            base=None if base is None or base.place in places else base,
-            impossible=tuple(impossible),
-        )
-
-    def _guesses(self, upstream: str, repository: Repository, tag: Tag, learned: Learned | None) -> list[Source]:
-        if learned is not None and not learned.convention:
-            return []
-        conventions = (learned.convention,) if learned else self.conventions
-        sources = []
-        for name in conventions:
-            for token in self._tokens(learned):
-                expanded = convention.template_for(name, token).expand(repository, tag)
-                if expanded is not None:
-                    hint = Guessed(name, token, convention.meanings(token, self.platforms))
-                    sources.append(Source(upstream, *expanded, hint))
-        return sources
-
-    def _tokens(self, learned: Learned | None) -> tuple[str, ...]:
-        """All tokens, without those whose platform was already found by another name."""
+    def tokens_of(self, learned: Learned | None) -> tuple[str, ...]:
+        """Return all tokens to try, without those whose platform was already found by another name."""
         tokens = convention.tokens_for(self.platforms)
         if learned is None:
             return tokens
@@ -193,12 +147,6 @@ class Rule:
             if token in learned.tokens or convention.meanings(token, self.platforms)[0] not in found
         )
 
-    def _certain(self, learned: Learned | None) -> bool:
-        """Whether what was learned names every source, so that they can be asked for outright."""
-        if learned is None:
-            return not self.conventions
-        return not learned.convention or set(self._tokens(learned)) == set(learned.tokens)
-
     def _templates(self, learned: Learned | None) -> Iterable[SourceTemplate]:
         """Return the templates of all sources, or of all guesses that may be right."""
         if self.sources:
@@ -207,7 +155,7 @@ class Rule:
         return [
             SourceTemplate(convention.template_for(name, token))
             for name in conventions
-            for token in self._tokens(learned)
+            for token in self.tokens_of(learned)
         ]
 
 
@@ -216,28 +164,13 @@ def default_rule() -> Rule:
     return Rule(name="the default conventions", match="**", conventions=convention.DEFAULT_CONVENTIONS)
 
 
-def passthrough_rule() -> Rule:
-    """Return the rule for names that no configured rule speaks of: as they are upstream."""
-    return Rule(name="no rule", match="**")
+# For names that no configured rule speaks of: as they are upstream.
+PASSTHROUGH: Final = Rule(name="no rule", match="**")
 
 
 def find(rules: Sequence[Rule], upstream: str, repository: Repository) -> Rule:
     """Return the first of *rules* that fits, else the one that passes the name through."""
-    return next((rule for rule in rules if rule.matches(upstream, repository)), passthrough_rule())
-
-
-def learn(found: Sequence[Source], now: float) -> Learned | None:
-    """Return what to remember after the guesses *found* came true, or None where none of them was a guess."""
-    hints = [source.hint for source in found if isinstance(source.hint, Guessed)]
-    return Learned(hints[0].convention, tuple(sorted({hint.token for hint in hints})), now) if hints else None
-
-
-def _still_true(learned: Learned | None, conventions: Sequence[str], now: float) -> Learned | None:
-    if learned is None or (learned.convention and learned.convention not in conventions):
-        return None
-    if not learned.convention and now - learned.learned_at > LEARNED_NOTHING_SECONDS:
-        return None
-    return learned
+    return next((rule for rule in rules if rule.matches(upstream, repository)), PASSTHROUGH)
 
 
 @lru_cache(maxsize=1024)

@@ -76,10 +76,14 @@ def parse(body: bytes, content_type: str) -> Document:
     if document.get("schemaVersion") == 1 or any(kind in mediatype.SCHEMA1 for kind in kinds):
         raise BadAnswer("the manifest is of schema 1, which no current client accepts")
     media_type = _media_type(document, mediatype.bare(content_type))
+    if media_type in mediatype.INDEXES | mediatype.MANIFESTS and document.get("schemaVersion") != 2:
+        raise BadAnswer("the manifest's schemaVersion is not 2")
     if media_type in mediatype.INDEXES:
         return _index(document, media_type)
     if media_type in mediatype.MANIFESTS:
         return _manifest(document, media_type)
+    if not media_type.startswith("application/"):
+        raise BadAnswer(f"the answer's Content-Type is {media_type[:80]!r}, which no manifest has")
     return Artifact(media_type, str(document.get("artifactType") or ""), _descriptors(document.get("blobs") or ()))
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from proxy.merge.entry import Entry
-from proxy.merge.plan import Learned
+from proxy.merge.rule import Learned
 from proxy.oci.reference import Digest, Repository, Tag
 
 
@@ -75,5 +75,9 @@ class Content(Protocol):
         ...
 
     async def put(self, digest: Digest, data: bytes) -> None:
-        """Keep *data*, which the caller has verified against *digest*."""
+        """Keep *data*, which the caller has verified against *digest*. It lasts when this returns."""
+        ...
+
+    async def remember(self, digest: Digest, data: bytes) -> None:
+        """Keep *data* that could be had again: at once where that is quick, lasting a moment later."""
         ...

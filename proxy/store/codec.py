@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import orjson
 
 from proxy.merge.entry import Entry, Part
-from proxy.merge.plan import Learned
+from proxy.merge.rule import Learned
 from proxy.oci.content import Descriptor
 from proxy.oci.errors import Invalid
 from proxy.oci.platform import Platform

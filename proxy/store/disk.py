@@ -1,7 +1,7 @@
 """Remembering on disk: one file a thing, written whole or not at all.
 
     <dir>/content/blobs/sha256/<hex>     manifests and configs, laid out as an OCI image layout's blobs
-    <dir>/tags/<ab>/<sha256>.json        entries, named by the hash of url/repository:tag
+    <dir>/tags/<ab>/<sha256>.json        entries, named by the hash of URL, repository and tag
     <dir>/locations/<ab>/<sha256>.json   where a digest of a virtual repository is
     <dir>/learned/<ab>/<sha256>.json     naming conventions that came true
     <dir>/tmp/                           files being written
@@ -17,7 +17,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import BinaryIO, Final, TypeVar
 from uuid import uuid4
 
 import aiofiles
@@ -25,7 +25,7 @@ import aiofiles.os
 import structlog
 
 from proxy.merge.entry import Entry
-from proxy.merge.plan import Learned
+from proxy.merge.rule import Learned
 from proxy.oci.reference import Digest, Tag
 from proxy.store import codec
 from proxy.store.base import Location, Virtual
@@ -101,6 +101,10 @@ class DiskContent:
         """Keep *data*."""
         await self._folder.write(_blob(digest), data)
 
+    async def remember(self, digest: Digest, data: bytes) -> None:
+        """Keep *data*."""
+        await self.put(digest, data)
+
 
 class DiskMetadata:
     """Metadata as small JSON files.
@@ -144,7 +148,7 @@ class DiskMetadata:
 
     def _path(self, kind: str, virtual: Virtual, suffix: str = "") -> str:
         """Name a record's file by a hash: names may be too long for a file system, or differ only in case."""
-        name = f"{self._urls[virtual.upstream]}/{virtual.repository}{suffix}"
+        name = f"{self._urls[virtual.upstream]} {virtual.repository}{suffix}"  # a URL may have a path, but no space
         key = hashlib.sha256(name.encode()).hexdigest()
         return f"{kind}/{key[:2]}/{key}.json"
 
@@ -160,7 +164,7 @@ def _blob(digest: Digest) -> str:
 def _write_durably(scratch: Path, target: Path, data: bytes) -> None:
     """Write, sync, rename. Runs in a thread: one hop for all of it."""
     try:
-        with scratch.open("xb") as file:
+        with _created(scratch) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -172,3 +176,12 @@ def _write_durably(scratch: Path, target: Path, data: bytes) -> None:
     except OSError:
         scratch.unlink(missing_ok=True)
         raise
+
+
+def _created(scratch: Path) -> BinaryIO:
+    """Open a new file; where somebody emptied the cache folder meanwhile, its folder is made again."""
+    try:
+        return scratch.open("xb")
+    except FileNotFoundError:
+        scratch.parent.mkdir(parents=True, exist_ok=True)
+        return scratch.open("xb")

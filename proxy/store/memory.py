@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from typing import Final, Generic, TypeVar
 
 from proxy.merge.entry import Entry
-from proxy.merge.plan import Learned
+from proxy.merge.rule import Learned
 from proxy.oci.reference import Digest, Tag
 from proxy.store.base import Location, Virtual
 
@@ -75,6 +75,10 @@ class MemoryContent:
         """Keep *data*."""
         self._kept.put(digest, data, len(data) + ITEM_OVERHEAD)
 
+    async def remember(self, digest: Digest, data: bytes) -> None:
+        """Keep *data*."""
+        await self.put(digest, data)
+
 
 class MemoryMetadata:
     """Metadata in memory, within a budget that may be shared with content."""
@@ -89,7 +93,7 @@ class MemoryMetadata:
 
     async def keep_entry(self, virtual: Virtual, tag: Tag, entry: Entry) -> None:
         """Keep *entry*."""
-        self._kept.put((virtual, tag), entry, ITEM_OVERHEAD + _PART_OVERHEAD * len(entry.parts))
+        self._kept.put((virtual, tag), entry, _weight(entry))
 
     async def drop_entry(self, virtual: Virtual, tag: Tag) -> None:
         """Forget what a tag stood for."""
@@ -112,3 +116,10 @@ class MemoryMetadata:
     async def keep_learned(self, virtual: Virtual, learned: Learned) -> None:
         """Keep which naming convention came true."""
         self._kept.put(virtual, learned, ITEM_OVERHEAD)
+
+
+def _weight(entry: Entry) -> int:
+    """Estimate the bytes of an entry: an index may bring a thousand children, with as much text as it likes."""
+    children = [child for part in entry.parts for child in part.children]
+    text = sum(len(key) + len(value) for child in children for key, value in child.annotations.items())
+    return ITEM_OVERHEAD + _PART_OVERHEAD * (len(entry.parts) + len(children)) + text

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from proxy.merge.entry import Entry
-from proxy.merge.plan import Learned
+from proxy.merge.rule import Learned
 from proxy.oci.reference import Digest, Tag
 from proxy.store.base import Content, Location, Metadata, Virtual
 
@@ -14,6 +16,11 @@ class TieredContent:
     def __init__(self, fast: Content, slow: Content) -> None:
         self._fast = fast
         self._slow = slow
+        self._behind: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Wait until what is being written behind is written."""
+        await asyncio.gather(*self._behind)
 
     async def get(self, digest: Digest) -> bytes | None:
         """Return the bytes of *digest*."""
@@ -26,6 +33,13 @@ class TieredContent:
         """Keep *data*."""
         await self._slow.put(digest, data)
         await self._fast.put(digest, data)
+
+    async def remember(self, digest: Digest, data: bytes) -> None:
+        """Keep *data* in *fast* now and in *slow* behind: nobody waits for a disk for what can be fetched again."""
+        await self._fast.remember(digest, data)
+        task = asyncio.create_task(self._slow.remember(digest, data))
+        self._behind.add(task)
+        task.add_done_callback(self._behind.discard)
 
 
 class TieredMetadata:

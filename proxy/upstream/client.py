@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -29,10 +29,10 @@ from proxy.oci.errors import (
     RangeInvalid,
     Refused,
     RegistryError,
-    Unreachable,
 )
 from proxy.oci.mediatype import ANYTHING, Accept
 from proxy.oci.reference import DOCKER_HUB, Digest, Reference, Repository, Tag
+from proxy.upstream import transfer
 from proxy.upstream.auth import Authorizer
 from proxy.upstream.transport import Transport
 
@@ -53,6 +53,17 @@ class _Question:
     path: str
     missing: type[NotFound]
     what: str
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenBlob:
+    """What a `Blob` is made of, its chunks still to be begun, and to be cut where the upstream ignores ranges."""
+
+    digest: Digest
+    size: int | None
+    part: ContentRange | None
+    chunks: AsyncGenerator[bytes, None]
+    cut_to: ContentRange | None = None
 
 
 class Upstream:
@@ -100,23 +111,45 @@ class Upstream:
 
     @asynccontextmanager
     async def blob(self, repository: Repository, digest: Digest, part: Part) -> AsyncIterator[Blob]:
-        """Open a blob. A whole one is hashed on its way, and its last chunk is kept back until the hash is right."""
-        method = "HEAD" if isinstance(part, Nothing) else "GET"
-        question = _Question(
-            method, repository, BlobAt(self._remote(repository), digest).path, BlobUnknown, f"blob {digest}"
-        )
+        """Open a blob. A whole one is hashed on its way; a transfer that breaks is resumed where that can be done."""
         if isinstance(part, Nothing):
+            question = self._blob_question("HEAD", repository, digest)
             async with self._ask(question, {}) as response:
                 self._check_blob(response, question)
-                yield Blob(digest=digest, size=response.content_length, part=None, chunks=_no_chunks())
+                yield Blob(digest=digest, size=response.content_length, part=None, chunks=transfer.nothing())
             return
+        async with self._opened(repository, digest, part) as (response, received):
+            blob = self._blob_of(response, repository, digest, part, received)
+            async with aclosing(blob.chunks) as chunks:
+                # A small blob is verified before anybody is told that it is there, and a stalled one is an error.
+                first = await self._transport.first(chunks)
+                primed = transfer.primed(chunks, first)
+                if blob.cut_to is not None:
+                    primed = transfer.cut(primed, blob.cut_to)
+                yield Blob(digest=digest, size=blob.size, part=blob.part, chunks=primed)
+
+    @asynccontextmanager
+    async def _opened(
+        self, repository: Repository, digest: Digest, part: Part
+    ) -> AsyncIterator[tuple[aiohttp.ClientResponse, AsyncIterator[bytes]]]:
+        """Send a blob's GET and yield the answer, with the bytes as they come."""
+        question = self._blob_question("GET", repository, digest)
         headers = {} if isinstance(part, Whole) else {"Range": str(part)}
         async with self._ask(question, headers, stream=True) as response:
             self._check_blob(response, question)
             async with aclosing(self._transport.chunks(response)) as chunks:
-                blob = self._blob_of(response, digest, part, chunks)
-                # A small blob is verified before anybody is told that it is there, and a stalled one is an error.
-                yield replace(blob, chunks=await self._transport.primed(blob.chunks))
+                yield response, chunks
+
+    @asynccontextmanager
+    async def _rest(
+        self, repository: Repository, digest: Digest, rest: ByteRange
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open what is left of a blob. Raises `BadAnswer` where the upstream sends anything but exactly that."""
+        async with self._opened(repository, digest, rest) as (response, chunks):
+            if response.status != 206:
+                raise BadAnswer(f"{self.name} can't resume a blob: it ignores ranges")
+            _check_part(self.name, rest, parse_content_range(response.headers.get("Content-Range", "")))
+            yield chunks
 
     async def tags(self, repository: Repository, limit: int | None, last: str) -> TagPage:
         """List tags, page by page; the upstream's `Link` only says whether and where to go on, never to whom."""
@@ -189,6 +222,10 @@ class Upstream:
             raise refused from None
         return found
 
+    def _blob_question(self, method: str, repository: Repository, digest: Digest) -> _Question:
+        path = BlobAt(self._remote(repository), digest).path
+        return _Question(method, repository, path, BlobUnknown, f"blob {digest}")
+
     def _manifest_question(self, method: str, repository: Repository, reference: Reference) -> _Question:
         path = ManifestAt(self._remote(repository), reference).path
         return _Question(method, repository, path, ManifestUnknown, f"manifest {reference}")
@@ -251,44 +288,36 @@ class Upstream:
             raise BadAnswer(f"{self.name}: {error.message}") from None
 
     def _blob_of(
-        self, response: aiohttp.ClientResponse, digest: Digest, part: Part, chunks: AsyncIterator[bytes]
-    ) -> Blob:
+        self,
+        response: aiohttp.ClientResponse,
+        repository: Repository,
+        digest: Digest,
+        part: Part,
+        received: AsyncIterator[bytes],
+    ) -> _OpenBlob:
+        """Put together how the bytes of *response* are passed on: resumed, then verified, then cut if need be."""
+
+        def reopen(rest: ByteRange) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+            return self._rest(repository, digest, rest)
+
         size = response.content_length
         if response.status == 206:
-            if isinstance(part, Whole):
-                raise BadAnswer(f"{self.name} sent a part of {digest}, all of it was asked for")
-            got = parse_content_range(response.headers.get("Content-Range", ""))
-            _check_part(self.name, part, got)
-            return Blob(digest=digest, size=got.size, part=got, chunks=self._measured(chunks, got.length))
-        verified = self._hashed(chunks, digest)
+            got = self._part_of(response, digest, part)
+            chunks = transfer.resumed(received, got.first, got.length, reopen, self.name)
+            return _OpenBlob(digest, got.size, got, transfer.measured(chunks, got.length, self.name))
+        whole = transfer.hashed(transfer.resumed(received, 0, size, reopen, self.name), digest, self.name)
         if isinstance(part, ByteRange | SuffixRange) and size is not None:
             # The upstream ignores ranges; resuming clients insist on them, so the rest is read and dropped.
             wanted = part.within(size)
-            return Blob(digest=digest, size=size, part=wanted, chunks=_cut(verified, wanted))
-        return Blob(digest=digest, size=size, part=None, chunks=verified)
+            return _OpenBlob(digest, size, wanted, whole, cut_to=wanted)
+        return _OpenBlob(digest, size, None, whole)
 
-    async def _hashed(self, chunks: AsyncIterator[bytes], digest: Digest) -> AsyncIterator[bytes]:
-        """Pass chunks on, one behind: the last one leaves only when the whole hashes to *digest* (law 9)."""
-        hasher = digest.hasher()
-        pending = b""
-        async for chunk in chunks:
-            hasher.update(chunk)
-            if pending:
-                yield pending
-            pending = chunk
-        if hasher.hexdigest() != digest.hex:
-            raise BadAnswer(f"{self.name} sent a blob that doesn't hash to {digest}")
-        yield pending
-
-    async def _measured(self, chunks: AsyncIterator[bytes], length: int) -> AsyncIterator[bytes]:
-        left = length
-        async for chunk in chunks:
-            left -= len(chunk)
-            if left < 0:
-                raise BadAnswer(f"{self.name} sent more than the {length} bytes it announced")
-            yield chunk
-        if left:
-            raise Unreachable(f"{self.name} broke off {left} bytes before the end")
+    def _part_of(self, response: aiohttp.ClientResponse, digest: Digest, part: Part) -> ContentRange:
+        if isinstance(part, Whole):
+            raise BadAnswer(f"{self.name} sent a part of {digest}, all of it was asked for")
+        got = parse_content_range(response.headers.get("Content-Range", ""))
+        _check_part(self.name, part, got)
+        return got
 
     async def _tags_page(self, repository: Repository, limit: int, last: str) -> tuple[list[str], str | None]:
         """Return a page, and behind which tag the next one begins; None where it is the last."""
@@ -328,22 +357,6 @@ def _check_part(name: str, part: Part, got: ContentRange) -> None:
         if got.first == wanted.first and got.last <= end and whole_tail:
             return
     raise BadAnswer(f"{name} sent {got}, {part} was asked for")
-
-
-async def _cut(chunks: AsyncIterator[bytes], wanted: ContentRange) -> AsyncIterator[bytes]:
-    """Pass on only the bytes of *wanted*; what is behind them is still read, for its hash."""
-    position = 0
-    async for chunk in chunks:
-        piece = chunk[max(0, wanted.first - position) : max(0, wanted.last + 1 - position)]
-        position += len(chunk)
-        if piece:
-            yield piece
-
-
-async def _no_chunks() -> AsyncIterator[bytes]:
-    nothing: tuple[bytes, ...] = ()
-    for chunk in nothing:
-        yield chunk
 
 
 def _next_page(link: str, tags: list[str]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
@@ -106,11 +107,10 @@ class Transport:
             async for chunk in response.content.iter_any():
                 yield chunk
 
-    async def primed(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Wait for the first of *chunks*, within `header` seconds, and return an iterator over all of them."""
+    async def first(self, chunks: AsyncGenerator[bytes, None]) -> bytes:
+        """Wait for the first of *chunks*, `header` seconds at most; empty where there is none."""
         async with self._within(self._limits.header, f"{self.name} didn't begin to send"):
-            first = await anext(chunks, b"")
-        return _from(first, chunks)
+            return await anext(chunks, b"")
 
     @asynccontextmanager
     async def _send(
@@ -185,7 +185,7 @@ class Transport:
             case aiohttp.ClientSSLError():
                 return Unreachable(f"{place}: TLS failed: {error}")
             case aiohttp.ClientConnectorError():
-                return Unreachable(f"{place}: no connection: {error.os_error.strerror or error.os_error}")
+                return Unreachable(f"{place}: no connection: {_reason(error.os_error)}")
             case aiohttp.ServerDisconnectedError():
                 return Unreachable(f"{place} closed the connection without an answer")
             case aiohttp.ClientPayloadError() | OSError():
@@ -214,7 +214,6 @@ class Transport:
         )
 
 
-async def _from(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for chunk in rest:
-        yield chunk
+def _reason(error: OSError) -> str:
+    """Say why in the system's words: asyncio's own name the address instead."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)

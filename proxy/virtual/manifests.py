@@ -13,8 +13,8 @@ from proxy.merge.entry import Entry, Part
 from proxy.merge.explain import Explanation, explain
 from proxy.merge.freshness import Age, Freshness
 from proxy.merge.outcome import Outcome, SingleImage
-from proxy.merge.plan import Learned, Plan
-from proxy.merge.rule import Rule, find, learn
+from proxy.merge.plan import Plan, learn, plan_tag
+from proxy.merge.rule import Learned, Rule, find
 from proxy.oci.content import CacheResult, Delivery, Descriptor, Manifest
 from proxy.oci.document import Artifact, Image, parse
 from proxy.oci.errors import ManifestUnknown, NotFound, Refused, RegistryError, TimedOut
@@ -194,8 +194,8 @@ class Manifests:
         rule = find(self._rules, virtual.upstream, virtual.repository)
         learned = await self._metadata.learned(virtual) if rule.conventions else None
         now = self._clock()
-        first = rule.plan(virtual.upstream, virtual.repository, tag, learned, now)
-        full = rule.plan(virtual.upstream, virtual.repository, tag, None, now)
+        first = plan_tag(rule, virtual.upstream, virtual.repository, tag, learned, now)
+        full = plan_tag(rule, virtual.upstream, virtual.repository, tag, None, now)
         return (first,) if first == full else (first, full)
 
     async def _confirm(self, virtual: Virtual, tag: Tag, previous: Entry, now: float) -> Answer:
@@ -270,7 +270,7 @@ class Manifests:
     async def _take(self, virtual: Virtual, place: tuple[str, Repository], digest: Digest) -> Manifest:
         """Fetch a manifest from a known place and remember it with what it names."""
         manifest = await self._upstreams[place[0]].manifest(place[1], digest, ANYTHING)
-        await self._content.put(digest, manifest.body)
+        await self._content.remember(digest, manifest.body)
         await self._places.keep_manifest(virtual, manifest.descriptor, place)
         await self._learn_blobs(virtual, *place, manifest)
         return replace(manifest, delivery=Delivery(CacheResult.MISS))

@@ -73,14 +73,14 @@ class Sources:
         probes = await together(self._probe(plan, source, known) for source in everything)
         if known and _unchanged(probes, known):
             return Asked(probes, None)
-        counted = self._counted(plan, probes)
+        counted = self._counted(plan, probes, known)
         return Asked(probes, await together(self._read(plan, probe) for probe in counted))
 
-    def _counted(self, plan: Plan, probes: Sequence[Probe]) -> tuple[Probe, ...]:
+    def _counted(self, plan: Plan, probes: Sequence[Probe], known: Known) -> tuple[Probe, ...]:
         if not plan.guessing:
             return tuple(probes)
         guesses = [probe for probe in probes if probe.source != plan.base]
-        return (*winners(guesses), *(probe for probe in probes if probe.source == plan.base))
+        return (*winners(guesses, known), *(probe for probe in probes if probe.source == plan.base))
 
     async def _probe(self, plan: Plan, source: Source, known: Known) -> Probe:
         """See whether *source* is there: by HEAD where it probably isn't, or is known; else by fetching it."""
@@ -128,7 +128,7 @@ class Sources:
 
     async def _fetch(self, source: Source, reference: Tag | Digest) -> Manifest:
         manifest = await self._registry(source.upstream).manifest(source.repository, reference, ANYTHING)
-        await self._content.put(manifest.descriptor.digest, manifest.body)
+        await self._content.remember(manifest.descriptor.digest, manifest.body)
         return manifest
 
     async def _kind(self, plan: Plan, source: Source, manifest: Manifest) -> Kind:
@@ -166,7 +166,7 @@ class Sources:
                         raise BadAnswer(f"the image config of {source} is larger than its manifest says")
         except NotFound:
             raise BadAnswer(f"{source} is broken: its image config {config.digest} does not exist") from None
-        await self._content.put(config.digest, bytes(body))
+        await self._content.remember(config.digest, bytes(body))
         return bytes(body)
 
     async def _flatten(self, source: Source, index: Index, depth: int) -> tuple[Descriptor, ...]:

@@ -94,15 +94,18 @@ async def listen(handler: Handler, address: tuple[str, int], *, drain: float) ->
 def _bind(address: tuple[str, int]) -> socket.socket:
     """Bind a listening socket; a name such as `localhost` takes its first address."""
     host, port = address
-    family, kind, protocol, _, place = socket.getaddrinfo(
-        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    sock = socket.socket(family, kind, protocol)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(place)
-    except OSError:
-        sock.close()
-        raise
+        family, kind, protocol, _, place = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(place)
+        except OSError:
+            sock.close()
+            raise
+    except OSError as error:
+        raise OSError(f"{host}:{port} can't be listened on: {error.strerror}") from error
     sock.setblocking(False)
     return sock

@@ -9,12 +9,12 @@ import aiohttp
 import aiohttp.web
 import orjson
 import pytest
+from multidict import CIMultiDict
+
 from conftest import Proxy, StartProxy
 from images import ARM, VIRTUAL, X86, push, push_pair
-from multidict import CIMultiDict
-from scripted import Origin, html, running, status, truncated
-
 from proxy.oci.reference import Digest, Repository
+from scripted import Origin, html, once, running, status, truncated
 
 TAG = "/v2/kimoqi/alpine/manifests/1.0"
 BIG = b"0123456789abcdef" * 100_000
@@ -166,6 +166,20 @@ async def test_a_small_wrong_blob_is_an_error(
     origin.fail("GET .*/blobs/", fault)
 
     assert (await proxy.get(blob_path(big))).status == expected
+
+
+async def test_a_broken_transfer_is_resumed(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], big: Digest
+) -> None:
+    """When the upstream breaks off in the middle, the rest is asked for and the client doesn't notice."""
+    proxy = await start(origin, rule=[rule])
+    origin.fail("GET .*/blobs/", once(truncated(BIG[:900_000], len(BIG))))
+
+    answer = await proxy.get(blob_path(big))
+
+    resumed = [request.headers["Range"] for request in origin.requests if "Range" in request.headers]
+    assert answer.body == BIG
+    assert resumed == ["bytes=900000-1599999"]
 
 
 @pytest.mark.parametrize("code", [500, 429, 403])

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import orjson
 import pytest
+
 from conftest import StartProxy
 from images import push_pair
 from scripted import Origin

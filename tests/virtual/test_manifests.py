@@ -7,11 +7,11 @@ from typing import Any
 
 import orjson
 import pytest
+
 from conftest import Clock, Proxy, StartProxy, until
 from images import ARM, V1, X86, entry, push, push_index, push_pair
-from scripted import Fault, Origin, endless, hang, html, once, reset, status, truncated
-
 from proxy.oci.reference import Digest
+from scripted import Fault, Origin, endless, hang, html, once, reset, status, truncated
 
 TAG = "/v2/kimoqi/alpine/manifests/1.0"
 ARM_TAG = "GET /v2/kimoqi/alpine-arm/manifests/1.0"

@@ -6,13 +6,13 @@ from typing import Any
 
 import orjson
 import pytest
+
 from conftest import Proxy, StartProxy
 from images import ARM, VIRTUAL, X86, entry, push, push_artifact, push_attestation, push_index, push_pair
-from scripted import Origin
-
 from proxy.oci import mediatype
 from proxy.oci.mediatype import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST
 from proxy.oci.reference import Tag
+from scripted import Origin
 
 TAG = "/v2/kimoqi/alpine/manifests/1.0"
 

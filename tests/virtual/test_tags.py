@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
+
 from conftest import StartProxy
 from images import ARM, VIRTUAL, X86, push, push_pair
 from scripted import Origin, status
