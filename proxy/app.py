@@ -20,7 +20,8 @@ from proxy.oci.errors import Invalid
 from proxy.oci.mediatype import ANYTHING
 from proxy.oci.reference import Digest, parse_image
 from proxy.oci.registry import Registry
-from proxy.settings import CredentialSettings, Problem, Settings, SettingsInvalid, UpstreamSettings
+from proxy.settings.keys import CredentialSettings, Settings, UpstreamSettings
+from proxy.settings.load import Problem, SettingsInvalid
 from proxy.store.base import Content, Metadata
 from proxy.store.disk import DiskContent, DiskMetadata, Folder
 from proxy.store.memory import LruMemory, MemoryContent, MemoryMetadata, Shared
@@ -94,14 +95,13 @@ async def build(settings: Settings, clock: Callable[[], float] = time.time) -> A
         volatile = MemoryMetadata(memory)
         content, metadata = _stores(stack, settings, memory, volatile)
         budget = Budget(settings.request_budget)
-        places = Places(settings.rules, upstreams, metadata, volatile)
+        places = Places(settings.rules_in_force, upstreams, metadata, volatile)
         manifests = Manifests(
-            rules=settings.rules,
+            rules=settings.rules_in_force,
             upstreams=upstreams,
             metadata=metadata,
             content=content,
             places=places,
-            freshness=settings.cache.freshness,
             budget=budget,
             clock=clock,
             metrics=metrics,
@@ -110,7 +110,7 @@ async def build(settings: Settings, clock: Callable[[], float] = time.time) -> A
         reads = Reads(
             manifests=manifests,
             blobs=Blobs(upstreams, places, content, budget),
-            tags=Tags(settings.rules, upstreams, places, budget),
+            tags=Tags(settings.rules_in_force, upstreams, places, budget),
             referrers=Referrers(upstreams, places, budget),
         )
         registries = {name: VirtualRegistry(name, reads) for name in upstreams}

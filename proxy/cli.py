@@ -28,7 +28,8 @@ from proxy.oci.document import Index, parse
 from proxy.oci.errors import RegistryError
 from proxy.oci.platform import Platform
 from proxy.oci.reference import Repository
-from proxy.settings import CacheSettings, Problem, Settings, SettingsInvalid, UpstreamSettings, json_schema, load
+from proxy.settings.keys import CacheSettings, Settings, UpstreamSettings, json_schema
+from proxy.settings.load import Problem, SettingsInvalid, load
 from proxy.telemetry import configure_logging
 
 _FAILED: Final = 1

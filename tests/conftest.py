@@ -15,7 +15,7 @@ from hypothesis import settings
 from yarl import URL
 
 from proxy.app import Site, serve
-from proxy.settings import Settings
+from proxy.settings.keys import Settings
 from scripted import Origin, running
 
 # A loaded machine is no reason for a property to be wrong.

@@ -11,7 +11,7 @@ from aiohttp import web
 from conftest import Clock, StartProxy, until
 from images import ARM, push_pair
 from proxy.app import serve
-from proxy.settings import Settings
+from proxy.settings.keys import Settings
 from scripted import Origin, waits_for
 
 TAG = "/v2/kimoqi/alpine/manifests/1.0"

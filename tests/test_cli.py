@@ -24,7 +24,7 @@ from proxy import __version__, demo
 from proxy.cli import main
 from proxy.oci import mediatype
 from proxy.oci.reference import Digest
-from proxy.settings import json_schema
+from proxy.settings.keys import json_schema
 from scripted import Origin, reset
 
 CONFIG = """

@@ -18,17 +18,9 @@ from proxy.merge.template import Template
 from proxy.oci.errors import NameUnknown
 from proxy.oci.platform import Platform
 from proxy.oci.reference import Repository
-from proxy.settings import (
-    Settings,
-    SettingsInvalid,
-    UpstreamSettings,
-    json_schema,
-    load,
-    parse_duration,
-    parse_listen,
-    parse_size,
-    parse_url,
-)
+from proxy.settings.keys import Settings, UpstreamSettings, json_schema
+from proxy.settings.load import SettingsInvalid, load
+from proxy.settings.text import parse_duration, parse_listen, parse_size, parse_url
 
 SECRET = "correct horse battery staple"
 UPSTREAM = '[[upstream]]\nname = "registry"\nurl = "http://127.0.0.1:5000"\n'

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from proxy.merge.coherence import incoherence
 from proxy.merge.compose import Child, Composition, compose
 from proxy.merge.entry import Entry, Part
 from proxy.merge.freshness import Freshness
@@ -24,6 +25,7 @@ class Serve:
     Attributes:
         missing: Sentences about architectures that should be there; an index with any is partial.
         mismatches, clashes, omissions: As in `Composition`.
+        incoherence: A sentence about what doesn't belong to one release, where the rule asks.
     """
 
     manifest: Manifest
@@ -33,11 +35,13 @@ class Serve:
     mismatches: tuple[str, ...] = ()
     clashes: tuple[str, ...] = ()
     omissions: tuple[str, ...] = ()
+    incoherence: str = ""
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a client should know."""
-        return (*self.missing, *self.clashes, *self.omissions)
+        mixed = (self.incoherence,) if self.incoherence else ()
+        return (*self.missing, *mixed, *self.clashes, *self.omissions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +61,21 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
+class Keep:
+    """The last whole generation, because what could be made now is incomplete or mixes releases: *reason* says."""
+
+    entry: Entry
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Refuse:
     """An error."""
 
     error: RegistryError
 
 
-Verdict = Serve | Pass | Hold | Refuse
+Verdict = Serve | Pass | Hold | Keep | Refuse
 
 
 def decide(
@@ -73,6 +85,7 @@ def decide(
     *,
     age: float,
     freshness: Freshness,
+    held: float = 0.0,
 ) -> Verdict:
     """Decide what the virtual tag stands for now.
 
@@ -81,6 +94,7 @@ def decide(
         previous: The last good generation, if there is one.
         age: Seconds since *previous* was confirmed.
         freshness: How long *previous* may stand in for no answer.
+        held: Seconds for which *previous* has been kept in place of a newer one.
     """
     believed = [_believe(plan, outcome, outcomes, previous) for outcome in outcomes]
     base = next((o for o in believed if isinstance(o, Found) and o.source == plan.base), None)
@@ -88,12 +102,23 @@ def decide(
         return Pass(base, _default_child(plan, base.kind.children))
     failure = _failure(plan, believed)
     if failure is not None:
-        held = previous is not None and freshness.may_hold(age, failure)
-        return Hold(previous, failure) if previous is not None and held else Refuse(failure)
+        may_hold = previous is not None and freshness.may_hold(age, failure)
+        return Hold(previous, failure) if previous is not None and may_hold else Refuse(failure)
     found = [outcome for outcome in believed if isinstance(outcome, Found)]
     if base is not None and found == [base] and _nothing_wanted(plan, base):
         return Pass(base)
-    return _merge(plan, believed, found)
+    verdict = _merge(plan, believed, found, previous)
+    kept = _worth_keeping(plan, verdict, previous, held) if isinstance(verdict, Serve) and previous else ""
+    return Keep(previous, kept) if previous and kept else verdict
+
+
+def _worth_keeping(plan: Plan, serve: Serve, previous: Entry, held: float) -> str:
+    """Say why *previous* is better than what could be served now, or return an empty string."""
+    if held > plan.rule.hold_max or not previous.merged:
+        return ""
+    if serve.missing and plan.rule.on_partial is OnPartial.HOLD and previous.complete:
+        return "; ".join(serve.missing)
+    return serve.incoherence if previous.coherent else ""
 
 
 def _believe(plan: Plan, outcome: Outcome, outcomes: Sequence[Outcome], previous: Entry | None) -> Outcome:
@@ -138,7 +163,7 @@ def _failure(plan: Plan, outcomes: Sequence[Outcome]) -> RegistryError | None:
     return kind(f"no answer on {plan}: {causes}", retry_after=waits[0] if waits else None)
 
 
-def _merge(plan: Plan, outcomes: Sequence[Outcome], found: Sequence[Found]) -> Verdict:
+def _merge(plan: Plan, outcomes: Sequence[Outcome], found: Sequence[Found], previous: Entry | None) -> Serve | Refuse:
     composition = compose(plan.rule, found)
     if not composition.children:
         return Refuse(ManifestUnknown(_nothing(plan, outcomes, composition)))
@@ -154,6 +179,7 @@ def _merge(plan: Plan, outcomes: Sequence[Outcome], found: Sequence[Found]) -> V
         mismatches=composition.mismatches,
         clashes=composition.clashes,
         omissions=composition.omissions,
+        incoherence=incoherence(plan.rule.coherence, found, previous),
     )
 
 

@@ -44,7 +44,11 @@ class Entry:
         default_child: What a client gets that accepts no index; None where there is no such child.
         parts: Its sources, in the rule's order.
         warnings: What a client should know of it: what is missing, what contradicts itself.
-        fingerprint: Of the rule and upstreams it was made by.
+        complete: Whether nothing was missing.
+        coherent: Whether its sources belonged to one release, as far as the rule asks.
+        held: Why it is served though a newer one could be made; empty where it isn't held.
+        held_since: Since when, seconds since the epoch.
+        fingerprint: Of the rule it was made by.
         checked_at, changed_at: Seconds since the epoch.
     """
 
@@ -56,6 +60,10 @@ class Entry:
     fingerprint: str
     checked_at: float
     changed_at: float
+    complete: bool = True
+    coherent: bool = True
+    held: str = ""
+    held_since: float = 0.0
 
     def digests(self) -> dict[tuple[str, Repository, Tag], Digest]:
         """Return what each source's tag stood for."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from proxy.merge.compose import Composition, compose
-from proxy.merge.decide import Hold, Pass, Refuse, Serve, Verdict
+from proxy.merge.decide import Hold, Keep, Pass, Refuse, Serve, Verdict
 from proxy.merge.outcome import (
     Absent,
     Failed,
@@ -153,6 +153,8 @@ def _verdict(verdict: Verdict) -> tuple[str, str, str, str]:
             return "pass", "served as it is at the name itself", descriptor.digest, descriptor.media_type
         case Hold(entry=entry, error=error):
             return "hold", error.message, entry.descriptor.digest, entry.descriptor.media_type
+        case Keep(entry=entry, reason=why):
+            return "keep", why, entry.descriptor.digest, entry.descriptor.media_type
         case Refuse(error=error):
             return "refuse", f"{error.status} {error.code}: {error.message}", "", ""
     assert_never(verdict)
@@ -162,7 +164,7 @@ def _platforms(verdict: Verdict) -> tuple[str, ...]:
     match verdict:
         case Serve(parts=parts):
             return tuple(platform for part in parts for platform in part.platforms)
-        case Hold(entry=entry):
+        case Hold(entry=entry) | Keep(entry=entry):
             return tuple(platform for part in entry.parts for platform in part.platforms)
         case _:
             return ()

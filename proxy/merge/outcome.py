@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from proxy.merge.plan import Guessed, Source
 from proxy.oci.content import Descriptor
@@ -13,18 +14,34 @@ from proxy.oci.reference import Repository, Tag
 
 
 @dataclass(frozen=True, slots=True)
+class Release:
+    """What an image's labels say it was built from: `org.opencontainers.image.revision` and `.version`."""
+
+    revision: str = ""
+    version: str = ""
+
+
+UNNAMED: Final = Release()
+
+
+@dataclass(frozen=True, slots=True)
 class SingleImage:
-    """The source is one image; *platform* is its config's word, None where that has none."""
+    """The source is one image; *platform* and *release* are its config's words, None where it names no platform."""
 
     platform: Platform | None
+    release: Release = UNNAMED
     children: tuple[Descriptor, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ManyImages:
-    """The source is an index, flattened: every entry is an image with a platform, or an attestation."""
+    """The source is an index, flattened: every entry is an image with a platform, or an attestation.
+
+    *releases* are those of the images that the source brings, where anybody wants to know.
+    """
 
     children: tuple[Descriptor, ...]
+    releases: tuple[Release, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

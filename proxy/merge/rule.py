@@ -11,11 +11,13 @@ from functools import lru_cache
 from typing import Final
 
 from proxy.merge import convention
+from proxy.merge.freshness import Freshness
 from proxy.merge.template import Template
 from proxy.oci.platform import Platform
 from proxy.oci.reference import Repository, Tag
 
 AMD64: Final = Platform("linux", "amd64")
+DEFAULT_FRESHNESS: Final = Freshness()
 
 
 class Base(StrEnum):
@@ -30,6 +32,7 @@ class OnPartial(StrEnum):
     """What is answered when the index isn't complete."""
 
     SERVE = "serve"
+    HOLD = "hold"
     FAIL = "fail"
 
 
@@ -40,6 +43,14 @@ class Trust(StrEnum):
     RULE = "rule"
     CONFIG = "config"
     REJECT = "reject"
+
+
+class Coherence(StrEnum):
+    """What makes sources one release."""
+
+    OFF = "off"
+    LABEL = "label"
+    TOGETHER = "together"
 
 
 class Attestations(StrEnum):
@@ -84,6 +95,10 @@ class Rule:
         platforms: What conventions look for; empty: amd64 and arm64, with their best-known tokens.
         require: Platforms without which the index is not complete.
         default_platform: The child for clients that accept no index.
+        coherence: When sources count as one release; until they do the last coherent generation is served.
+        hold_max: Seconds that an older generation is served instead of an incomplete or incoherent one.
+        freshness: How long answers may be reused.
+        tag_freshness: The same for tags that a glob matches; the first that fits counts.
         fingerprint: Sixteen hex digits that change when the rule's meaning does: kept entries of another
             rule don't count. Computed once, as every request compares it.
     """
@@ -100,6 +115,11 @@ class Rule:
     trust: Trust = Trust.AUTO
     attestations: Attestations = Attestations.KEEP
     default_platform: Platform = AMD64
+    coherence: Coherence = Coherence.OFF
+    hold_max: float = 900.0
+    # Not in `repr`, and so not in the fingerprint: what is kept stays true when only its time changes.
+    freshness: Freshness = field(default=DEFAULT_FRESHNESS, repr=False)
+    tag_freshness: tuple[tuple[str, Freshness], ...] = field(default=(), repr=False)
     fingerprint: str = field(init=False, repr=False, compare=False, default="")
 
     def __post_init__(self) -> None:
@@ -109,6 +129,11 @@ class Rule:
     def matches(self, upstream: str, repository: Repository) -> bool:
         """Say whether this rule speaks of *repository* on *upstream*."""
         return self.upstream in ("", upstream) and _glob(self.match).fullmatch(repository) is not None
+
+    def freshness_of(self, tag: Tag) -> Freshness:
+        """Return how long answers for *tag* may be reused."""
+        fitting = (freshness for match, freshness in self.tag_freshness if _glob(match).fullmatch(tag))
+        return next(fitting, self.freshness)
 
     def repositories(
         self, upstream: str, repository: Repository, learned: Learned | None = None
@@ -159,13 +184,18 @@ class Rule:
         ]
 
 
-def default_rule() -> Rule:
+def default_rule(freshness: Freshness = DEFAULT_FRESHNESS) -> Rule:
     """Return the rule for a configuration without any: the two commonest conventions, everywhere."""
-    return Rule(name="the default conventions", match="**", conventions=convention.DEFAULT_CONVENTIONS)
+    conventions = convention.DEFAULT_CONVENTIONS
+    return Rule(name="the default conventions", match="**", conventions=conventions, freshness=freshness)
 
 
-# For names that no configured rule speaks of: as they are upstream.
-PASSTHROUGH: Final = Rule(name="no rule", match="**")
+def passthrough_rule(freshness: Freshness = DEFAULT_FRESHNESS) -> Rule:
+    """Return the rule for names that no other rule speaks of: as they are upstream."""
+    return Rule(name="no rule", match="**", freshness=freshness)
+
+
+PASSTHROUGH: Final = passthrough_rule()
 
 
 def find(rules: Sequence[Rule], upstream: str, repository: Repository) -> Rule:

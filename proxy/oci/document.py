@@ -96,6 +96,13 @@ def parse_platform(config: bytes) -> Platform | None:
     return _platform(_object(config, "image config"))
 
 
+def parse_labels(config: bytes) -> Mapping[str, str]:
+    """Read the labels out of an image's config blob; what isn't a string counts as not there."""
+    inner = _object(config, "image config").get("config")
+    labels = inner.get("Labels") if isinstance(inner, dict) else None
+    return {k: v for k, v in labels.items() if isinstance(v, str)} if isinstance(labels, dict) else {}
+
+
 def _object(body: bytes, what: str) -> Json:
     try:
         document = orjson.loads(body)

@@ -113,6 +113,11 @@ class Refused(RegistryError):
     code = "DENIED"
     status = 403
 
+    def __init__(self, message: str, *, seen: int = 403) -> None:
+        """Keep the status that was *seen*, from the upstream or its token service."""
+        super().__init__(message)
+        self.seen = seen
+
 
 class NoAnswer(RegistryError):
     """Nothing was learned about what exists: no connection, no time, no sense."""

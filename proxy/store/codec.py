@@ -45,6 +45,10 @@ def entry(document: Json) -> Entry:
         fingerprint=str(document["fingerprint"]),
         checked_at=float(document["checked_at"]),
         changed_at=float(document["changed_at"]),
+        complete=bool(document["complete"]),
+        coherent=bool(document["coherent"]),
+        held=str(document["held"]),
+        held_since=float(document["held_since"]),
     )
 
 

@@ -44,12 +44,13 @@ class Folder:
         self._write = aiofiles.os.wrap(_write_durably)
 
     def prepare(self) -> None:
-        """Make the folder and clear away what a killed process left half written. Raises `OSError`."""
+        """Make the folder and clear away what killed processes left half written. Raises `OSError`."""
         scratch = self.root / "tmp"
         scratch.mkdir(parents=True, exist_ok=True)
         for left in scratch.iterdir():
-            with suppress(FileNotFoundError):  # another worker was faster
-                left.unlink()
+            if not _is_being_written(left):
+                with suppress(FileNotFoundError):  # another process was faster
+                    left.unlink()
 
     async def read(self, path: str) -> bytes | None:
         """Return the bytes of the file at *path* below the root, or None."""
@@ -65,7 +66,7 @@ class Folder:
     async def write(self, path: str, data: bytes) -> None:
         """Put *data* at *path* below the root, all of it or nothing."""
         try:
-            await self._write(self.root / "tmp" / uuid4().hex, self.root / path, data)
+            await self._write(self.root / "tmp" / f"{os.getpid()}-{uuid4().hex}", self.root / path, data)
         except OSError as error:
             self._warn("write", error)
         else:
@@ -159,6 +160,20 @@ class DiskMetadata:
 
 def _blob(digest: Digest) -> str:
     return f"content/blobs/{digest.algorithm}/{digest.hex}"
+
+
+def _is_being_written(scratch: Path) -> bool:
+    """Whether the process that a scratch file is named after lives, and isn't us: we have only begun."""
+    owner = scratch.name.partition("-")[0]
+    if not (owner.isascii() and owner.isdigit()) or int(owner) == os.getpid():
+        return False
+    try:
+        os.kill(int(owner), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # somebody else's, but alive
+    return True
 
 
 def _write_durably(scratch: Path, target: Path, data: bytes) -> None:

@@ -68,6 +68,11 @@ class Authorizer:
         self._tokens: OrderedDict[tuple[_Service, str], Token] = OrderedDict()
         self._fetching: dict[tuple[_Service, str], asyncio.Lock] = {}
 
+    @property
+    def anonymous(self) -> bool:
+        """Whether there are no credentials that could be wrong."""
+        return self._credential is None
+
     async def header(self, scope: str) -> str | None:
         """Return the `Authorization` for *scope* as far as it is known. Raises `NoAnswer` or `Refused`."""
         service = self._service
@@ -100,11 +105,11 @@ class Authorizer:
             return f"Bearer {token.text}"
         if any(c.scheme == "basic" for c in challenges):
             if self._credential is None:
-                raise Refused(f"{self._transport.name} asks for a user name and password, none is configured")
+                raise Refused(f"{self._transport.name} asks for a user name and password, none is configured", seen=401)
             if sent != self._credential.basic:
                 self._basic, self._service = True, None
                 return self._credential.basic
-        raise Refused(f"{self._transport.name} refuses the configured credentials")
+        raise Refused(f"{self._transport.name} refuses the configured credentials", seen=401)
 
     def _forget(self, service: _Service, scope: str, sent: str | None) -> None:
         """Drop the token that was refused, and only that: another caller may have renewed it meanwhile."""
@@ -135,7 +140,9 @@ class Authorizer:
         headers = {"Authorization": self._credential.basic} if self._credential else {}
         async with self._transport.document("GET", url.extend_query(query), headers, redirects=False) as response:
             if response.status in (401, 403):
-                raise Refused(f"the token service of {self._transport.name} refuses access to {scope}")
+                raise Refused(
+                    f"the token service of {self._transport.name} refuses access to {scope}", seen=response.status
+                )
             if response.status == 429 or response.status >= 500:
                 raise Overloaded(
                     f"the token service of {self._transport.name} answered {response.status}",

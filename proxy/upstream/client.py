@@ -213,11 +213,15 @@ class Upstream:
             authorization = await self._authorized(answer, question)
 
     async def _authorized(self, header: Any, question: _Question) -> str | None:
-        """Wait for an `Authorization`. A refusal means "missing" where the operator said that it does."""
+        """Wait for an `Authorization`.
+
+        A refusal means "missing" where the operator said that it does, but never where credentials are
+        configured: those that have expired must not make every image of the registry vanish (law 4).
+        """
         try:
             found: str | None = await header
         except Refused as refused:
-            if self._missing & {401, 403}:
+            if refused.seen in self._missing and self._authorizer.anonymous:
                 raise question.missing(f"{self.name} has no {question.what} of {question.repository}") from None
             raise refused from None
         return found
@@ -244,7 +248,7 @@ class Upstream:
         if status in self._missing:
             return question.missing(f"{self.name} has no {question.what} of {question.repository}")
         if status in (401, 403):
-            return Refused(f"{self.name} refuses access to {question.repository} ({status})")
+            return Refused(f"{self.name} refuses access to {question.repository} ({status})", seen=status)
         if status == 429 or status >= 500:
             wait = response.headers.get("Retry-After")
             return Overloaded(f"{self.name} answered {status} for {question.what}", retry_after=wait)
@@ -257,8 +261,6 @@ class Upstream:
             raise RangeInvalid(f"the range is not within the {question.what}", size=size)
         if response.status not in (200, 206):
             raise self._failure(response, question)
-        if mediatype.bare(response.headers.get("Content-Type", "")) == "text/html":
-            raise BadAnswer(f"{self.name} sent an HTML page for the {question.what}")
         self._check_coding(response)
 
     def _check_coding(self, response: aiohttp.ClientResponse) -> None:

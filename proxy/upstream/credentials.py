@@ -7,12 +7,15 @@ import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
+import structlog
 from yarl import URL
 
 from proxy.oci.reference import DOCKER_HUB
+
+_log: Final = structlog.get_logger("upstream")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,12 @@ def from_docker_config(url: URL, environ: Mapping[str, str], home: Path) -> Cred
     for key, value in auths.items():
         if _host(key) in _names(url) and isinstance(value, dict) and (found := _decode(value, path)) is not None:
             return found
+    if document.get("credsStore") or document.get("credHelpers"):
+        _log.warning(
+            "no login found: credential helpers are not asked, only what stands in the file counts",
+            file=str(path),
+            registry=str(url.origin()),
+        )
     return None
 
 

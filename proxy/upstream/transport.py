@@ -103,9 +103,13 @@ class Transport:
 
     async def chunks(self, response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
         """Yield a body as it comes. Raises `NoAnswer` when it breaks off."""
-        with self._translated():
-            async for chunk in response.content.iter_any():
-                yield chunk
+        try:
+            with self._translated():
+                async for chunk in response.content.iter_any():
+                    yield chunk
+        except NoAnswer:
+            response.close()  # its place in the pool is needed to ask for the rest
+            raise
 
     async def first(self, chunks: AsyncGenerator[bytes, None]) -> bytes:
         """Wait for the first of *chunks*, `header` seconds at most; empty where there is none."""

@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from proxy.merge.decide import Hold, Pass, Refuse, Serve, Verdict, decide, part_of_base
+from proxy.merge.decide import Hold, Keep, Pass, Refuse, Serve, Verdict, decide, part_of_base
 from proxy.merge.entry import Entry, Part
 from proxy.merge.explain import Explanation, explain
 from proxy.merge.freshness import Age, Freshness
@@ -31,6 +31,7 @@ from proxy.virtual.sources import Sources
 from proxy.virtual.together import together
 
 _MAX_TROUBLES: Final = 10_000  # tags whose last question ended in an error, remembered for `negative_ttl`
+_MAX_PAUSE: Final = 120.0  # seconds between questions to a source that goes on giving no answer
 _FLIGHT_SECONDS: Final = 60.0  # after which a question is given up, whoever still waits
 
 _log: Final = structlog.get_logger("merge")
@@ -42,6 +43,14 @@ class Answer:
 
     entry: Entry
     delivery: Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class _Trouble:
+    """Why the last question ended in an error, and for how many seconds it isn't asked again."""
+
+    error: RegistryError
+    pause: float
 
 
 class Manifests:
@@ -60,7 +69,6 @@ class Manifests:
         metadata: Metadata,
         content: Content,
         places: Places,
-        freshness: Freshness,
         budget: Budget,
         clock: Callable[[], float],
         metrics: Metrics,
@@ -76,7 +84,6 @@ class Manifests:
         self._metadata = metadata
         self._content = content
         self._places = places
-        self._freshness = freshness
         self._budget = budget
         self._flight_budget = Budget(_FLIGHT_SECONDS)
         self._clock = clock
@@ -84,7 +91,7 @@ class Manifests:
         self._sources = Sources(upstreams, content)
         self._flights: Flights[tuple[Virtual, Tag], Answer] = Flights(metrics.coalesced)
         self._fetches: Flights[tuple[Virtual, Digest], Manifest] = Flights(metrics.coalesced)
-        self._trouble: Recent[tuple[Virtual, Tag], RegistryError] = Recent(_MAX_TROUBLES)
+        self._trouble: Recent[tuple[Virtual, Tag], _Trouble] = Recent(_MAX_TROUBLES)
 
     async def close(self) -> None:
         """Stop asking."""
@@ -96,17 +103,17 @@ class Manifests:
         now = self._clock()
         entry = await self._entry(virtual, tag)
         age = now - entry.checked_at if entry else 0.0
-        judged = self._freshness.judge(age) if entry else Age.EXPIRED
+        judged = self._freshness(virtual, tag).judge(age) if entry else Age.EXPIRED
         if entry and judged is Age.FRESH:
-            return Answer(entry, Delivery(CacheResult.HIT, age, entry.warnings))
+            return _answer(entry, CacheResult.HIT, age)
         trouble = self._trouble.get((virtual, tag), now)
-        if isinstance(trouble, NotFound):
-            raise ManifestUnknown(trouble.message)
+        if trouble and isinstance(trouble.error, NotFound):
+            raise ManifestUnknown(trouble.error.message)
         if entry and trouble:
-            return self._held(entry, trouble)
+            return self._held(entry, trouble.error)
         if entry and judged is Age.STALE:
             self._flights.begin((virtual, tag), lambda: self._refresh(virtual, tag, entry))
-            return Answer(entry, Delivery(CacheResult.STALE, age, entry.warnings))
+            return _answer(entry, CacheResult.STALE, age)
         return await self._asked(virtual, tag, entry)
 
     async def body(self, virtual: Virtual, entry: Entry) -> Manifest:
@@ -147,6 +154,9 @@ class Manifests:
                 break
         return explain(plan, asked.probes, outcomes, verdict)
 
+    def _freshness(self, virtual: Virtual, tag: Tag) -> Freshness:
+        return find(self._rules, virtual.upstream, virtual.repository).freshness_of(tag)
+
     async def _entry(self, virtual: Virtual, tag: Tag) -> Entry | None:
         """Return the kept entry, unless another rule made it."""
         entry = await self._metadata.entry(virtual, tag)
@@ -162,7 +172,7 @@ class Manifests:
             return await self._budget.spend(flight, f"{virtual.repository}:{tag}")
         except TimedOut as error:
             age = self._clock() - previous.checked_at if previous else 0.0
-            if previous is None or not self._freshness.may_hold(age, error):
+            if previous is None or not self._freshness(virtual, tag).may_hold(age, error):
                 raise
             return self._held(previous, error)
 
@@ -200,13 +210,16 @@ class Manifests:
 
     async def _confirm(self, virtual: Virtual, tag: Tag, previous: Entry, now: float) -> Answer:
         """Nothing changed: the same answer, as fresh as new."""
-        entry = replace(previous, checked_at=now)
+        entry = replace(previous, checked_at=now, held="", held_since=0.0)
         await self._metadata.keep_entry(virtual, tag, entry)
-        return Answer(entry, Delivery(CacheResult.REVALIDATED, 0.0, entry.warnings))
+        self._trouble.drop((virtual, tag))
+        return _answer(entry, CacheResult.REVALIDATED, 0.0)
 
     def _decide(self, plan: Plan, outcomes: Sequence[Outcome], previous: Entry | None) -> Verdict:
-        age = self._clock() - previous.checked_at if previous else 0.0
-        return decide(plan, outcomes, previous, age=age, freshness=self._freshness)
+        now = self._clock()
+        age = now - previous.checked_at if previous else 0.0
+        held = now - previous.held_since if previous and previous.held else 0.0
+        return decide(plan, outcomes, previous, age=age, freshness=plan.rule.freshness_of(plan.tag), held=held)
 
     async def _act(self, virtual: Virtual, plan: Plan, verdict: Verdict, previous: Entry | None, now: float) -> Answer:
         """Do what was decided."""
@@ -219,14 +232,26 @@ class Manifests:
                 entry = _passed_entry(plan, verdict, previous, now)
                 await self._publish(virtual, plan.tag, entry, None)
             case Hold(entry=held, error=error):
-                self._trouble.put((virtual, plan.tag), error, now + self._freshness.negative_ttl)
+                self._pause(virtual, plan, error, now)
                 _log.warning("held", image=str(plan), upstream=virtual.upstream, reason=error.message)
                 return self._held(held, error)
+            case Keep(entry=kept, reason=reason):
+                return await self._keep(virtual, plan, kept, reason, now)
             case Refuse(error=error):
                 await self._refused(virtual, plan, error, now)
                 raise error
         self._trouble.drop((virtual, plan.tag))
-        return Answer(entry, Delivery(CacheResult.MISS, 0.0, entry.warnings))
+        return _answer(entry, CacheResult.MISS, 0.0)
+
+    async def _keep(self, virtual: Virtual, plan: Plan, entry: Entry, reason: str, now: float) -> Answer:
+        """Serve the older generation on purpose, and say so. The check itself succeeded: its clock starts anew."""
+        if not entry.held:
+            _log.warning("kept", image=str(plan), upstream=virtual.upstream, reason=reason)
+        self._metrics.held.labels("incomplete release").inc()
+        kept = replace(entry, checked_at=now, held=reason, held_since=entry.held_since if entry.held else now)
+        await self._metadata.keep_entry(virtual, plan.tag, kept)
+        self._trouble.drop((virtual, plan.tag))
+        return _answer(kept, CacheResult.STALE, now - entry.checked_at)
 
     async def _publish(self, virtual: Virtual, tag: Tag, entry: Entry, body: bytes | None) -> None:
         """Keep content, then locations, then the tag: whoever reads the tag can fetch what it stands for."""
@@ -308,14 +333,28 @@ class Manifests:
             for sentence in sentences:
                 _log.warning(event, **where, detail=sentence)
 
+    def _pause(self, virtual: Virtual, plan: Plan, error: RegistryError, now: float) -> None:
+        """Let nobody ask again for a moment; for trouble that goes on, a longer moment each time."""
+        pause = plan.rule.freshness_of(plan.tag).negative_ttl
+        before = self._trouble.last((virtual, plan.tag))
+        if before is not None and not isinstance(error, NotFound):
+            pause = max(pause, min(before.pause * 2, _MAX_PAUSE))
+        self._trouble.put((virtual, plan.tag), _Trouble(error, pause), now + pause)
+
     async def _refused(self, virtual: Virtual, plan: Plan, error: RegistryError, now: float) -> None:
         """Let an authoritative no count: the tag is forgotten, and not asked for again at once."""
         if isinstance(error, NotFound):
-            self._trouble.put((virtual, plan.tag), error, now + self._freshness.negative_ttl)
+            self._pause(virtual, plan, error, now)
         else:
             _log.warning("no answer", image=str(plan), upstream=virtual.upstream, reason=error.message)
         if isinstance(error, NotFound | Refused):
             await self._metadata.drop_entry(virtual, plan.tag)
+
+
+def _answer(entry: Entry, cache: CacheResult, age: float) -> Answer:
+    """Return *entry* with what a client should know of it; one that is held says so for as long as it is."""
+    held = (f"held: {entry.held}",) if entry.held else ()
+    return Answer(entry, Delivery(cache, age, (*held, *entry.warnings)))
 
 
 def _not_found(verdict: Verdict) -> bool:
@@ -332,6 +371,8 @@ def _entry_of(plan: Plan, verdict: Serve, previous: Entry | None, now: float) ->
         default_child=verdict.default_child,
         parts=verdict.parts,
         warnings=verdict.warnings,
+        complete=not verdict.missing,
+        coherent=not verdict.incoherence,
     )
 
 
@@ -353,6 +394,8 @@ def _entry(
     default_child: Descriptor | None,
     parts: tuple[Part, ...],
     warnings: tuple[str, ...] = (),
+    complete: bool = True,
+    coherent: bool = True,
 ) -> Entry:
     same = previous is not None and previous.descriptor.digest == descriptor.digest
     return Entry(
@@ -364,4 +407,6 @@ def _entry(
         fingerprint=plan.rule.fingerprint,
         checked_at=now,
         changed_at=previous.changed_at if previous is not None and same else now,
+        complete=complete,
+        coherent=coherent,
     )

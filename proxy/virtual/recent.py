@@ -17,18 +17,18 @@ class Recent(Generic[Key, Value]):
         self._items: dict[Key, tuple[Value, float]] = {}
 
     def __len__(self) -> int:
-        """Count the items, ended ones included until they are met."""
+        """Count the items, ended ones included."""
         return len(self._items)
 
     def get(self, key: Key, now: float) -> Value | None:
         """Return the value of *key* if it still holds at *now*."""
         item = self._items.get(key)
-        if item is None:
-            return None
-        if now < item[1]:
-            return item[0]
-        del self._items[key]
-        return None
+        return item[0] if item is not None and now < item[1] else None
+
+    def last(self, key: Key) -> Value | None:
+        """Return the value of *key*, whether it still holds or not."""
+        item = self._items.get(key)
+        return item[0] if item is not None else None
 
     def put(self, key: Key, value: Value, until: float) -> None:
         """Let *value* hold for *key* until then."""

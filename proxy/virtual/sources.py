@@ -18,15 +18,16 @@ from proxy.merge.outcome import (
     Outcome,
     Present,
     Probe,
+    Release,
     SingleImage,
     winners,
 )
 from proxy.merge.plan import Plan, Source
-from proxy.merge.rule import Attestations, Base
+from proxy.merge.rule import Attestations, Base, Coherence
 from proxy.oci import mediatype
 from proxy.oci.byterange import Whole
 from proxy.oci.content import MAX_CONFIG, Descriptor, Manifest
-from proxy.oci.document import Artifact, Document, Image, Index, parse, parse_platform
+from proxy.oci.document import Artifact, Document, Image, Index, parse, parse_labels, parse_platform
 from proxy.oci.errors import BadAnswer, NotFound, RegistryError, Unreachable
 from proxy.oci.mediatype import ANYTHING
 from proxy.oci.platform import Platform, normalize
@@ -37,6 +38,8 @@ from proxy.virtual.together import together
 
 MAX_DEPTH: Final = 3  # indexes within indexes; buildx makes none, people at most one
 MAX_CHILDREN: Final = 256  # entries of one source, all depths together
+_REVISION: Final = "org.opencontainers.image.revision"
+_VERSION: Final = "org.opencontainers.image.version"
 _AT_ONCE: Final = 8  # children of one index that are fetched at the same time
 
 Known = Mapping[tuple[str, Repository, Tag], Digest]
@@ -137,14 +140,15 @@ class Sources:
             case Image() if plan.passes_through:
                 return SingleImage(None)
             case Image():
-                return SingleImage(await self._platform(source, document))
+                config = await self._config(source, document.config)
+                return SingleImage(parse_platform(config), _release(config))
             case Artifact():
                 return OtherArtifact(document.artifact_type)
             case Index() if source == plan.base and plan.rule.base is Base.PASSTHROUGH:
                 return ManyImages(document.manifests)  # its author's work, served as it is
             case Index():
                 children = await self._flatten(source, document, depth=1)
-                return ManyImages(await self._verified(plan, source, children))
+                return ManyImages(children, await self._verified(plan, source, children))
 
     async def _platform(self, source: Source, image: Image) -> Platform | None:
         """Return the platform that the image's config names."""
@@ -194,15 +198,21 @@ class Sources:
         platform = await self._platform(source, document) if isinstance(document, Image) else None
         return (replace(entry, platform=normalize(platform)),) if platform else ()
 
-    async def _verified(self, plan: Plan, source: Source, children: tuple[Descriptor, ...]) -> tuple[Descriptor, ...]:
-        """Fetch those children that may be advertised: nothing is that wasn't measured and hashed (law 9)."""
+    async def _verified(self, plan: Plan, source: Source, children: tuple[Descriptor, ...]) -> tuple[Release, ...]:
+        """Fetch those children that may be advertised: nothing is that wasn't measured and hashed (law 9).
+
+        Returns the releases of the images among them, where the rule compares labels.
+        """
         images = select(source, children)
         wanted = list(images)
         if plan.rule.attestations is Attestations.KEEP:
             subjects = {image.digest for image in images}
             wanted += [child for child in children if child.attests in subjects]
-        await together((self._child(source, child) for child in wanted), _AT_ONCE)
-        return children
+        documents = await together((self._child(source, child) for child in wanted), _AT_ONCE)
+        if plan.rule.coherence is not Coherence.LABEL:
+            return ()
+        configs = [each.config for each in documents[: len(images)] if isinstance(each, Image)]
+        return tuple(map(_release, await together((self._config(source, each) for each in configs), _AT_ONCE)))
 
     async def _child(self, source: Source, entry: Descriptor) -> Document:
         try:
@@ -222,6 +232,11 @@ class Sources:
             return self._upstreams[upstream]
         except KeyError:
             raise Unreachable(f"no upstream is called {upstream!r}") from None
+
+
+def _release(config: bytes) -> Release:
+    labels = parse_labels(config)
+    return Release(labels.get(_REVISION, ""), labels.get(_VERSION, ""))
 
 
 def _unchanged(probes: Sequence[Probe], known: Known) -> bool:

@@ -7,9 +7,10 @@ from urllib.parse import quote
 
 import orjson
 import pytest
-from conftest import Proxy, StartProxy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from conftest import Proxy, StartProxy
 from images import push_pair
 from scripted import Origin, html, status
 

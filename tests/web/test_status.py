@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
+
 from conftest import StartProxy
 from images import push_pair
 from scripted import Origin, status

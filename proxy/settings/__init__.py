@@ -1,0 +1,1 @@
+"""The configuration: TOML and environment into frozen values, every problem reported at once."""

@@ -1,0 +1,340 @@
+"""The keys of the configuration: frozen sections, whose docstrings are their documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from proxy.merge.freshness import Freshness
+from proxy.merge.route import Names
+from proxy.merge.rule import (
+    Attestations,
+    Base,
+    Coherence,
+    OnPartial,
+    Rule,
+    SourceTemplate,
+    Trust,
+    default_rule,
+    passthrough_rule,
+)
+from proxy.merge.template import manifest_tool
+from proxy.oci.platform import Platform
+from proxy.oci.reference import DOCKER_HUB
+from proxy.settings.text import (
+    NAME,
+    ConventionName,
+    Duration,
+    Listen,
+    PlatformText,
+    Size,
+    Status,
+    TemplateText,
+    Ttl,
+    Url,
+    written,
+)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,  # it may be a secret
+    )
+
+
+class CredentialSettings(_Section):
+    """A user name and where the password is."""
+
+    username: str = Field(min_length=1)
+    """The user name."""
+    password: SecretStr | None = None
+    """The password itself; better kept in a file."""
+    password_file: Path | None = None
+    """A file that holds the password alone; read at the start."""
+
+
+class TimeoutSettings(_Section):
+    """Time limits of requests to an upstream."""
+
+    connect: Duration = 5.0
+    """For TCP and TLS."""
+    header: Duration = 8.0
+    """From a request to its response headers."""
+    total: Duration = 30.0
+    """For a whole manifest, config, token or list."""
+    idle: Duration = 60.0
+    """Between two reads of a blob."""
+
+
+class UpstreamSettings(_Section):
+    """A registry behind the proxy."""
+
+    name: str = Field(pattern=f"^{NAME}$")
+    """What rules, metrics and logs call it; also an alias."""
+    url: Url
+    """Its address; plain http only when it says so."""
+    aliases: tuple[str, ...] = ()
+    """Names clients may use for it: in `?ns=`, `Host`, and as first path component."""
+    default: bool = False
+    """Whether it gets the names that no alias claims. The only upstream always does."""
+    credentials: Literal["docker-config"] | CredentialSettings | None = None
+    """A user name and password, or "docker-config" for what `docker login` has written."""
+    auth_realms: tuple[str, ...] = ()
+    """Origins of token services that may get the credentials, beside the upstream's own and its siblings."""
+    missing_status: tuple[Status, ...] | None = None
+    """Statuses that mean "does not exist"; 404 always does. Docker Hub's default is [401, 404]."""
+    blobs: Literal["stream"] = "stream"
+    """How blobs are served."""
+    connections: int = Field(default=100, ge=1, le=10_000)
+    """Connections at most, for documents and for blobs each."""
+    timeouts: TimeoutSettings = Field(default_factory=TimeoutSettings)
+    """Time limits."""
+    ca_file: Path | None = None
+    """Certificates to trust instead of the system's."""
+    insecure_skip_verify: bool = False
+    """Whether any certificate will do. Nobody should need this."""
+
+    @property
+    def is_docker_hub(self) -> bool:
+        """Whether this is Docker Hub, under any of its names."""
+        return self.url.host in DOCKER_HUB
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """Statuses that mean "does not exist". Docker Hub says 401 of a repository that doesn't."""
+        if self.missing_status is not None:
+            return self.missing_status
+        return (401, 404) if self.is_docker_hub else (404,)
+
+    def names(self, *, alone: bool) -> Names:
+        """Return all that this upstream answers to."""
+        words = {self.name, self.url.host_port_subcomponent, *self.aliases}
+        if self.is_docker_hub or words & DOCKER_HUB:
+            words |= DOCKER_HUB
+        return Names(self.name, frozenset(word.lower() for word in words), default=self.default or alone)
+
+
+class SourceSettings(_Section):
+    """One image that a rule merges."""
+
+    image: TemplateText
+    """Its name, with {repository}, {namespace}, {name} and {tag} of the virtual name."""
+    platform: PlatformText | None = None
+    """What it is for, as an annotation; without it the image's config says."""
+    upstream: str = ""
+    """Where it is; without it, where the virtual name is."""
+
+
+class TagSettings(_Section):
+    """How long answers for some tags of a rule may be reused."""
+
+    match: str = Field(min_length=1)
+    """Glob over the tag, such as "v*"."""
+    tag_ttl: Ttl | None = None
+    """Within it a tag is answered without asking; "forever" is for tags that never move."""
+    stale_while_revalidate: Duration | None = None
+    """After that, how long it is answered at once and asked for behind."""
+    stale_if_error: Duration | None = None
+    """How long the last good answer stands in for no answer."""
+    stale_if_refused: Duration | None = None
+    """How long it stands in for a refusal."""
+    negative_ttl: Duration | None = None
+    """How long a tag that doesn't exist isn't asked for again."""
+
+
+class RuleSettings(_Section):
+    """What virtual repositories are made of. Either `sources`, `conventions` or `template`."""
+
+    match: str = Field(min_length=1)
+    """Glob over the repository: * stays within a component, ** crosses slashes."""
+    upstream: str = ""
+    """Only names on this upstream; without it, on any."""
+    sources: tuple[SourceSettings, ...] = ()
+    """The images, in the order of their precedence."""
+    conventions: tuple[ConventionName, ...] = ()
+    """Naming conventions to try, in this order."""
+    template: str = ""
+    """manifest-tool's: an image name with ARCH, OS and VARIANT, filled for each of `platforms`."""
+    platforms: tuple[PlatformText, ...] = ()
+    """What conventions look for, or what `template` is filled with."""
+    base: Base = Base.PASSTHROUGH
+    """What an image at the virtual name itself means."""
+    require: tuple[PlatformText, ...] = ()
+    """Platforms without which the index is not complete."""
+    on_partial: OnPartial = OnPartial.SERVE
+    """What is answered when it isn't."""
+    trust: Trust = Trust.AUTO
+    """Whose word on the platform counts."""
+    attestations: Attestations = Attestations.KEEP
+    """What becomes of attestations."""
+    default_platform: PlatformText = Platform("linux", "amd64")
+    """The one child for clients that accept no index."""
+    coherence: Coherence = Coherence.OFF
+    """What makes sources one release: nothing, their revision or version labels, or that each has changed."""
+    hold_max: Duration = 900.0
+    """How long an older index is served instead of an incomplete or incoherent one."""
+    tag_ttl: Ttl | None = None
+    """Within it a tag is answered without asking. Overrides the cache's; "forever" for tags that never move."""
+    stale_while_revalidate: Duration | None = None
+    """After `tag_ttl`, how long a tag is answered at once and asked for behind."""
+    stale_if_error: Duration | None = None
+    """How long the last good answer stands in for no answer."""
+    stale_if_refused: Duration | None = None
+    """How long it stands in for a refusal."""
+    negative_ttl: Duration | None = None
+    """How long a tag that doesn't exist isn't asked for again."""
+    tags: tuple[TagSettings, ...] = ()
+    """The same for tags that a glob matches; the first that fits counts."""
+
+    def rule(self, name: str, freshness: Freshness) -> Rule:
+        """Return the rule this describes; what it says nothing about has *freshness*."""
+        mine = _overridden(freshness, self)
+        return Rule(
+            name=name,
+            match=self.match,
+            upstream=self.upstream,
+            sources=tuple(self._sources()),
+            conventions=self.conventions,
+            platforms=self.platforms if self.conventions else (),
+            base=self.base,
+            require=self.require,
+            on_partial=self.on_partial,
+            trust=self.trust,
+            attestations=self.attestations,
+            default_platform=self.default_platform,
+            coherence=self.coherence,
+            hold_max=self.hold_max,
+            freshness=mine,
+            tag_freshness=tuple((tags.match, _overridden(mine, tags)) for tags in self.tags),
+        )
+
+    def _sources(self) -> Iterator[SourceTemplate]:
+        for source in self.sources:
+            yield SourceTemplate(source.image, source.platform, source.upstream)
+        for platform in self.platforms if self.template else ():
+            yield SourceTemplate(manifest_tool(self.template, platform), platform)
+
+
+class CacheSettings(_Section):
+    """What is remembered, and how long."""
+
+    dir: Path = Field(default_factory=lambda: platformdirs.user_cache_path("manifuse"))
+    """Where manifests, configs and tags are kept."""
+    memory: Size = 64 << 20
+    """Bytes of them kept in memory."""
+    tag_ttl: Ttl = 60.0
+    """Within it a tag is answered without asking."""
+    stale_while_revalidate: Duration = 600.0
+    """After that, how long it is answered at once and asked for behind."""
+    stale_if_error: Duration = 86_400.0
+    """How long the last good answer stands in for no answer."""
+    stale_if_refused: Duration = 300.0
+    """How long it stands in for a refusal."""
+    negative_ttl: Duration = 10.0
+    """How long a tag that doesn't exist isn't asked for again."""
+
+    @property
+    def freshness(self) -> Freshness:
+        """Return the limits as one value."""
+        return Freshness(
+            tag_ttl=self.tag_ttl,
+            stale_while_revalidate=self.stale_while_revalidate,
+            stale_if_error=self.stale_if_error,
+            stale_if_refused=self.stale_if_refused,
+            negative_ttl=self.negative_ttl,
+        )
+
+
+class Settings(BaseSettings):
+    """The whole configuration. Every key is also an environment variable: `MANIFUSE_CACHE__DIR`."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+        validate_default=False,  # defaults are values, not the text they are written as
+        env_prefix="MANIFUSE_",
+        env_nested_delimiter="__",
+        title="manifuse.toml",
+    )
+
+    listen: Listen = ("127.0.0.1", 5080)
+    """Address of the registry API; port 0 means a free one."""
+    admin_listen: Listen = ("127.0.0.1", 5081)
+    """Address of /healthz, /readyz, /metrics and /explain."""
+    workers: int = Field(default=1, ge=1, le=1)
+    """Processes."""
+    request_budget: Duration = 10.0
+    """Within it a client gets response headers, whatever the upstreams do."""
+    drain: Duration = 25.0
+    """How long requests in flight may go on when the service stops."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Events less important than this are not logged. Requests are logged at info."""
+    upstream: tuple[UpstreamSettings, ...] = ()
+    """The registries behind the proxy."""
+    rule: tuple[RuleSettings, ...] = ()
+    """The first rule whose match fits a repository is used. Without any, the default conventions hold."""
+    cache: CacheSettings = Field(default_factory=CacheSettings)
+    """What is remembered, and how long."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take only what `load` has put together: file and environment are read there, once."""
+        return (init_settings,)
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules, or the default conventions where none is written."""
+        freshness = self.cache.freshness
+        written = tuple(each.rule(f"rule[{n}]", freshness) for n, each in enumerate(self.rule))
+        return written or (default_rule(freshness),)
+
+    @property
+    def rules_in_force(self) -> tuple[Rule, ...]:
+        """The rules, and behind them the one that passes everything else through."""
+        return (*self.rules, passthrough_rule(self.cache.freshness))
+
+    @property
+    def names(self) -> tuple[Names, ...]:
+        """What each upstream answers to."""
+        return tuple(each.names(alone=len(self.upstream) == 1) for each in self.upstream)
+
+
+def _overridden(freshness: Freshness, section: RuleSettings | TagSettings) -> Freshness:
+    """Return *freshness* with what *section* says otherwise."""
+    said = {field.name: getattr(section, field.name) for field in fields(freshness)}
+    return replace(freshness, **{name: value for name, value in said.items() if value is not None})
+
+
+class _AsWritten(GenerateJsonSchema):
+    """A schema whose defaults are the text that people write, not the values it is parsed into."""
+
+    def default_schema(self, schema: Any) -> JsonSchemaValue:
+        """Describe a key with a default."""
+        described = super().default_schema(schema)
+        if described.get("type") == "string" and "default" in described:
+            described["default"] = written(described["default"])
+        return described
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the configuration file."""
+    return {"$schema": GenerateJsonSchema.schema_dialect, **Settings.model_json_schema(schema_generator=_AsWritten)}

@@ -1,0 +1,109 @@
+"""Values as people write them, and back: durations, sizes, addresses, URLs, platforms, templates."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic_settings import NoDecode
+from yarl import URL
+
+from proxy.merge.template import Template
+from proxy.oci.platform import Platform
+
+_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_BYTES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+_DURATION: Final = r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)"
+_SIZE: Final = r"([0-9]+)(B|KiB|MiB|GiB|KB|MB|GB)"
+FOREVER: Final = "forever"
+NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+
+
+def parse_duration(value: object) -> float:
+    """Read `"60s"`, `"1.5m"`, `"24h"` as seconds. Raises `ValueError`."""
+    match = re.fullmatch(_DURATION, value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError('a duration with its unit was expected, such as "500ms", "60s", "10m", "24h", "30d"')
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def parse_ttl(value: object) -> float:
+    """Read a duration, or `"forever"` for what never changes. Raises `ValueError`."""
+    return math.inf if value == FOREVER else parse_duration(value)
+
+
+def parse_size(value: object) -> int:
+    """Read `"64MiB"` as bytes. Raises `ValueError`."""
+    match = re.fullmatch(_SIZE, value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError('a size with its unit was expected, such as "512KiB", "64MiB", "20GiB"')
+    return int(match[1]) * _BYTES[match[2]]
+
+
+def parse_listen(value: object) -> tuple[str, int]:
+    """Read `host:port`, `[::1]:port` or `:port` for all addresses. Raises `ValueError`."""
+    host, colon, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    number = int(port) if port.isascii() and port.isdigit() and len(port) < 6 else -1
+    if not colon or not 0 <= number < 65536 or (":" in host and not host.startswith("[")):
+        raise ValueError('host:port was expected, such as "127.0.0.1:5080" or "[::1]:5080"')
+    return host.strip("[]"), number
+
+
+def parse_url(value: object) -> URL:
+    """Read a registry's URL. A path in front of `/v2/` is allowed. Raises `ValueError` without repeating it."""
+    try:
+        url = URL(value) if isinstance(value, str) else URL()
+    except ValueError:
+        url = URL()
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ValueError('an http or https URL was expected, such as "https://registry.example"')
+    if url.user or url.password or url.query_string or url.fragment:
+        raise ValueError("a URL without user, password, query and fragment was expected; credentials have a key")
+    return url
+
+
+def _parsed(read: Any, example: str, pattern: str | None = None) -> Any:
+    """Return annotations for a value that is written as a string and kept parsed."""
+    schema = {"type": "string", "examples": [example]} | ({"pattern": f"^{pattern}$"} if pattern else {})
+    return (BeforeValidator(read), WithJsonSchema(schema))
+
+
+def _platform(value: object) -> Platform:
+    return Platform.parse(value if isinstance(value, str) else "")
+
+
+def _template(value: object) -> Template:
+    return Template.parse(value if isinstance(value, str) else "")
+
+
+Duration = Annotated[float, *_parsed(parse_duration, "60s", _DURATION)]
+Ttl = Annotated[float, *_parsed(parse_ttl, "60s", f"({_DURATION}|{FOREVER})")]
+Size = Annotated[int, *_parsed(parse_size, "64MiB", _SIZE)]
+Listen = Annotated[tuple[str, int], NoDecode, *_parsed(parse_listen, "127.0.0.1:5080")]
+Url = Annotated[Any, *_parsed(parse_url, "https://registry.example")]
+PlatformText = Annotated[Any, *_parsed(_platform, "linux/arm64")]
+TemplateText = Annotated[Any, *_parsed(_template, "{repository}-arm:{tag}")]
+ConventionName = Literal["repository-suffix", "tag-suffix", "repository-prefix", "namespace", "tag-prefix"]
+Status = Annotated[int, Field(ge=400, le=599)]
+
+
+def written(value: object) -> object:
+    """Return a default as people would write it."""
+    match value:
+        case math.inf:
+            return FOREVER
+        case float():
+            units = reversed(_SECONDS.items())
+            number, unit = next(((value / size, unit) for unit, size in units if value >= 2 * size), (value, "s"))
+            return f"{number:g}{unit}"  # 60s rather than 1m
+        case int():
+            number, unit = next((value // size, unit) for unit, size in reversed(_BYTES.items()) if not value % size)
+            return f"{number}{unit}"
+        case [host, port]:
+            return f"{host}:{port}"
+        case {"os": os, "architecture": architecture}:
+            return f"{os}/{architecture}"
+        case _:
+            return value

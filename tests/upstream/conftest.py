@@ -1,0 +1,56 @@
+"""Fixtures of upstream tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import AsyncExitStack
+from typing import Any, Final
+
+import pytest
+from yarl import URL
+
+from conftest import Clock, until
+from proxy.telemetry import Metrics
+from proxy.upstream.auth import Authorizer
+from proxy.upstream.client import Upstream
+from proxy.upstream.credentials import Credential
+from proxy.upstream.transport import Limits, Transport
+from scripted import Origin
+from upstream.peers import Connect
+
+_DEFAULT: Final = Limits()
+
+
+@pytest.fixture(autouse=True)
+async def no_leaks() -> AsyncIterator[None]:
+    """After each test no connection and no task is left, but for the scripted upstream's own that hang."""
+    loop: Any = asyncio.get_running_loop()
+    before = set(loop._selector.get_map())
+    yield
+    await until(lambda: set(loop._selector.get_map()) <= before)
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+
+    assert [task for task in left if "RequestHandler" not in repr(task.get_coro())] == []
+
+
+@pytest.fixture
+async def connect(clock: Clock) -> AsyncIterator[Connect]:
+    """Open clients of upstreams; they close with the test."""
+    async with AsyncExitStack() as stack:
+
+        async def begin(
+            origin: Origin,
+            *,
+            path: str = "",
+            credential: Credential | None = None,
+            realms: Collection[str] = (),
+            missing: Collection[int] = (404,),
+            limits: Limits = _DEFAULT,
+            metrics: Metrics | None = None,
+        ) -> Upstream:
+            transport = Transport("hub", URL(origin.url + path), limits, metrics or Metrics())
+            await stack.enter_async_context(transport)
+            return Upstream(transport, Authorizer(transport, credential, realms, clock), missing)
+
+        yield begin

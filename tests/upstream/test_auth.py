@@ -1,0 +1,427 @@
+"""Authenticating to an upstream, against a token service that really answers."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from conftest import Clock, until
+from images import ARM, V1, X86, push, push_pair
+from proxy.oci.byterange import Whole
+from proxy.oci.errors import BadAnswer, NoAnswer, Overloaded, Refused, RegistryError, TimedOut, Unreachable
+from proxy.oci.reference import Digest
+from proxy.telemetry import Metrics
+from proxy.upstream.transport import Limits
+from scripted import Fault, Origin, endless, hang, html, once, reset, running, status, waits_for
+from upstream.peers import ALICE, BOB, Connect, Tokens, basic_door, sent
+
+MANIFEST = "GET kimoqi/alpine-x86/manifests/1.0"
+
+
+async def test_an_upstream_is_asked_anonymously_until_it_challenges(origin: Origin, connect: Connect) -> None:
+    """Credentials aren't shown to an upstream that doesn't ask for them."""
+    push_pair(origin.registry)
+    upstream = await connect(origin, credential=ALICE)
+
+    await upstream.manifest(X86, V1)
+
+    assert sent(origin) == [None]
+
+
+async def test_basic_is_sent_after_the_first_challenge(origin: Origin, connect: Connect) -> None:
+    """After one 401 the user name and password are sent with every request at once."""
+    push_pair(origin.registry)
+    basic_door(origin, ALICE)
+    upstream = await connect(origin, credential=ALICE)
+
+    await upstream.manifest(X86, V1)
+    await upstream.manifest(ARM, V1)
+
+    assert sent(origin) == [None, ALICE.basic, ALICE.basic]
+
+
+async def test_basic_without_credentials_is_refused(origin: Origin, connect: Connect) -> None:
+    """An upstream that wants a password, where none is configured, says so in words."""
+    basic_door(origin, ALICE)
+    upstream = await connect(origin)
+
+    with pytest.raises(Refused, match="asks for a user name and password, none is configured"):
+        await upstream.manifest(X86, V1)
+
+
+async def test_wrong_credentials_are_sent_once(origin: Origin, connect: Connect) -> None:
+    """What was refused isn't sent again: accounts are locked for less."""
+    basic_door(origin, ALICE)
+    upstream = await connect(origin, credential=BOB)
+
+    with pytest.raises(Refused, match="refuses access"):
+        await upstream.manifest(X86, V1)
+    assert sent(origin) == [None, BOB.basic]
+
+
+@pytest.mark.parametrize("challenge", ["Negotiate", "Digest realm=x", "Bearer service=x", 'Bearer realm=""', "", '"'])
+async def test_a_challenge_that_nobody_can_meet_is_a_refusal(origin: Origin, connect: Connect, challenge: str) -> None:
+    """A scheme that isn't spoken here, or a Bearer without a realm, is a no and not an error of ours."""
+    origin.fail(" /v2/", status(401, WWW_Authenticate=challenge))
+    upstream = await connect(origin, credential=ALICE)
+
+    with pytest.raises(Refused):
+        await upstream.manifest(X86, V1)
+    assert sent(origin) == [None]
+
+
+async def test_a_token_is_asked_for_with_our_own_scope(origin: Origin, connect: Connect) -> None:
+    """The token's scope is pulling the source's repository, whatever the challenge asks for."""
+    push_pair(origin.registry)
+    tokens = Tokens(origin)
+    upstream = await connect(origin, credential=ALICE)
+
+    await upstream.manifest(X86, V1)
+
+    assert [request.query for request in tokens.asked] == ["service=tests&scope=repository:kimoqi/alpine-x86:pull"]
+    assert sent(origin) == [None, ALICE.basic, "Bearer alice.1"]
+
+
+async def test_without_credentials_a_token_is_asked_for_anonymously(origin: Origin, connect: Connect) -> None:
+    """Public images need a token too; it is asked for without a name."""
+    push_pair(origin.registry)
+    Tokens(origin)
+    upstream = await connect(origin)
+
+    await upstream.manifest(X86, V1)
+
+    assert sent(origin) == [None, None, "Bearer anonymous.1"]
+
+
+async def test_the_realm_keeps_its_own_query(origin: Origin, connect: Connect) -> None:
+    """A realm may have a query already; ours is added to it."""
+    push_pair(origin.registry)
+    tokens = Tokens(origin, realm=f"{origin.url}/token?tenant=7")
+    upstream = await connect(origin)
+
+    await upstream.manifest(X86, V1)
+
+    assert tokens.asked[0].query.startswith("tenant=7&service=tests&scope=")
+
+
+async def test_a_token_may_be_called_access_token(origin: Origin, connect: Connect) -> None:
+    """OAuth2's name for a token is understood as well."""
+    push_pair(origin.registry)
+    tokens = Tokens(origin, valid={"abc"})
+    origin.fail("GET /token", status(200, b'{"access_token": "abc"}'))
+    upstream = await connect(origin)
+
+    await upstream.manifest(X86, V1)
+
+    assert len(tokens.asked) == 1
+
+
+async def test_a_token_is_kept_for_its_scope(origin: Origin, connect: Connect) -> None:
+    """One repository costs one token; another repository another one, fetched without a second 401."""
+    x86, _ = push_pair(origin.registry)
+    Tokens(origin)
+    upstream = await connect(origin)
+
+    await upstream.manifest(X86, V1)
+    await upstream.manifest(X86, x86.digest)
+    await upstream.manifest(ARM, V1)
+
+    tokens = ["Bearer anonymous.1", "Bearer anonymous.1", None, "Bearer anonymous.2"]
+    assert sent(origin) == [None, None, *tokens]
+
+
+async def test_blobs_use_the_token_of_their_repository(origin: Origin, connect: Connect) -> None:
+    """A blob is asked for with the same token as its manifest."""
+    push_pair(origin.registry)
+    blob = origin.registry.add_blob(X86, b"layer")
+    tokens = Tokens(origin)
+    upstream = await connect(origin)
+    await upstream.manifest(X86, V1)
+
+    async with upstream.blob(X86, blob, Whole()) as found:
+        assert [chunk async for chunk in found.chunks] == [b"layer"]
+    assert len(tokens.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "passed", "asked"),
+    [
+        pytest.param(300, 289, 1, id="fresh"),
+        pytest.param(300, 291, 2, id="about to expire"),
+        pytest.param(0, 49, 1, id="no lifetime is a minute"),
+        pytest.param(0, 51, 2, id="and not more"),
+        pytest.param(1, 49, 1, id="a minute is the least"),
+    ],
+)
+async def test_a_token_is_renewed_before_it_expires(
+    origin: Origin, connect: Connect, clock: Clock, seconds: int, passed: float, asked: int
+) -> None:
+    """Ten seconds before its end a token is renewed, so that no request is sent with one that expires on its way."""
+    push_pair(origin.registry)
+    tokens = Tokens(origin, seconds=seconds)
+    upstream = await connect(origin)
+    await upstream.manifest(X86, V1)
+    clock.advance(passed)
+
+    await upstream.manifest(X86, V1)
+
+    assert len(tokens.asked) == asked
+    assert sent(origin)[-1] == f"Bearer anonymous.{asked}"
+
+
+async def test_a_refused_token_is_renewed(origin: Origin, connect: Connect) -> None:
+    """A token that was revoked before its time costs one 401 and one new token."""
+    push_pair(origin.registry)
+    tokens = Tokens(origin)
+    upstream = await connect(origin)
+    await upstream.manifest(X86, V1)
+    tokens.valid.clear()
+    origin.requests.clear()
+
+    await upstream.manifest(X86, V1)
+
+    assert sent(origin) == ["Bearer anonymous.1", None, "Bearer anonymous.2"]
+
+
+async def test_a_token_is_renewed_once_and_not_twice(origin: Origin, connect: Connect) -> None:
+    """When the new token is refused as well, that is the answer."""
+    tokens = Tokens(origin)
+    upstream = await connect(origin)
+    origin.fail("GET /token", status(200, b'{"token": "opens-nothing"}'))
+
+    with pytest.raises(Refused, match="refuses access"):
+        await upstream.manifest(X86, V1)
+    assert len(tokens.asked) == 1
+    assert origin.asked.count(MANIFEST) == 2
+
+
+async def test_concurrent_requests_fetch_one_token(origin: Origin, connect: Connect) -> None:
+    """Fifty requests of one scope that need a token at once wait for the same one."""
+    x86, _ = push_pair(origin.registry)
+    tokens = Tokens(origin)
+    upstream = await connect(origin)
+    origin.fail("GET /token", waits_for(gate := asyncio.Event()))
+    requests = [asyncio.create_task(upstream.manifest(X86, V1)) for _ in range(50)]
+    await asyncio.sleep(0.05)
+    gate.set()
+
+    found = await asyncio.gather(*requests)
+
+    assert {manifest.descriptor.digest for manifest in found} == {x86.digest}
+    assert len(tokens.asked) == 1
+
+
+async def test_a_late_refusal_does_not_drop_a_newer_token(origin: Origin, connect: Connect) -> None:
+    """Twenty requests whose common token was revoked renew it once, not once each."""
+    push_pair(origin.registry)
+    tokens = Tokens(origin)
+    upstream = await connect(origin)
+    await upstream.manifest(X86, V1)
+    tokens.valid.clear()
+
+    await asyncio.gather(*(upstream.manifest(X86, V1) for _ in range(20)))
+
+    assert len(tokens.asked) == 2
+
+
+async def test_a_caller_that_leaves_does_not_take_the_token_along(origin: Origin, connect: Connect) -> None:
+    """When the caller that asks for the token is cancelled, the next one asks."""
+    push_pair(origin.registry)
+    tokens = Tokens(origin)
+    upstream = await connect(origin)
+    origin.fail("GET /token", once(hang()))
+    first, second = (asyncio.create_task(upstream.manifest(X86, V1)) for _ in range(2))
+    await until(lambda: bool(tokens.asked))
+
+    first.cancel()
+
+    assert (await second).body
+    assert len(tokens.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "words"),
+    [
+        pytest.param(status(401), Refused, "refuses access to repository:kimoqi/alpine-x86:pull", id="401"),
+        pytest.param(status(403), Refused, "refuses access", id="403"),
+        pytest.param(status(429), Overloaded, "answered 429", id="429"),
+        pytest.param(status(500), Overloaded, "answered 500", id="500"),
+        pytest.param(status(503), Overloaded, "answered 503", id="503"),
+        pytest.param(status(404), BadAnswer, "answered 404", id="404"),
+        pytest.param(status(302, Location="/v2/"), BadAnswer, "answered 302", id="redirect"),
+        pytest.param(html(), BadAnswer, "without a usable token", id="HTML"),
+        pytest.param(status(200, b" " * 1024 * 1025), BadAnswer, "at most 1048576", id="huge"),
+        pytest.param(endless(), BadAnswer, "more than 1048576", id="endless"),
+        pytest.param(reset(), Unreachable, "closed the connection", id="reset"),
+        pytest.param(hang(), TimedOut, "within 0.3 s", id="slow"),
+    ],
+)
+async def test_trouble_of_the_token_service_has_a_name(
+    origin: Origin, connect: Connect, fault: Fault, error: type[RegistryError], words: str
+) -> None:
+    """A no of the token service is a refusal; anything else says nothing of the image."""
+    Tokens(origin)
+    origin.fail("GET /token", fault)
+    upstream = await connect(origin, limits=Limits(header=0.3))
+
+    with pytest.raises(error, match=words):
+        await upstream.manifest(X86, V1)
+    assert origin.asked.count(MANIFEST) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"{}", id="none"),
+        pytest.param(b"[]", id="list"),
+        pytest.param(b"null", id="null"),
+        pytest.param(b'{"token": "a"', id="half"),
+        pytest.param(b'{"token": ""}', id="empty"),
+        pytest.param(b'{"token": 5}', id="number"),
+        pytest.param(b'{"token": "a b"}', id="space"),
+        pytest.param(b'{"token": "a\\r\\nX: y"}', id="header injection"),
+        pytest.param(b'{"token": "a\\u0000"}', id="NUL"),
+        pytest.param(b'{"token": "\\u00e4"}', id="not ASCII"),
+        pytest.param(b'{"token": "a", "expires_in": "soon"}', id="no seconds"),
+        pytest.param(b'{"token": "a", "expires_in": [1]}', id="seconds in a list"),
+    ],
+)
+async def test_a_token_must_fit_a_header(origin: Origin, connect: Connect, body: bytes) -> None:
+    """What isn't a token, or would break out of its header, is never sent."""
+    Tokens(origin)
+    origin.fail("GET /token", status(200, body))
+    upstream = await connect(origin)
+
+    with pytest.raises(BadAnswer, match="without a usable token"):
+        await upstream.manifest(X86, V1)
+    assert origin.asked.count(MANIFEST) == 1
+
+
+async def test_an_overloaded_token_service_says_when_to_come_back(origin: Origin, connect: Connect) -> None:
+    """The token service's `Retry-After` is kept."""
+    Tokens(origin)
+    origin.fail("GET /token", status(429, Retry_After="17"))
+    upstream = await connect(origin)
+
+    with pytest.raises(Overloaded) as caught:
+        await upstream.manifest(X86, V1)
+    assert caught.value.retry_after == "17"
+
+
+async def test_a_foreign_realm_gets_no_credentials_and_no_request(
+    origin: Origin, other: Origin, connect: Connect
+) -> None:
+    """A realm on another host isn't even contacted (CVE-2026-33540)."""
+    Tokens(origin, realm=f"{other.url}/token")
+    upstream = await connect(origin, credential=ALICE)
+
+    with pytest.raises(BadAnswer, match="auth_realms can allow it"):
+        await upstream.manifest(X86, V1)
+    assert other.requests == []
+    assert sent(origin) == [None]
+
+
+async def test_a_listed_realm_gets_the_credentials(origin: Origin, other: Origin, connect: Connect) -> None:
+    """A token service on another host is used when the operator lists it."""
+    push_pair(origin.registry)
+    service = Tokens(other)
+    Tokens(origin, realm=f"{other.url}/token", valid=service.valid)
+    upstream = await connect(origin, credential=ALICE, realms=(other.url,))
+
+    await upstream.manifest(X86, V1)
+
+    assert sent(other) == [ALICE.basic]
+    assert sent(origin) == [None, "Bearer alice.1"]
+
+
+async def test_a_foreign_realm_is_not_remembered(origin: Origin, connect: Connect) -> None:
+    """An upstream that named a wrong realm once is asked again, and heals."""
+    push_pair(origin.registry)
+    tokens = Tokens(origin, realm="https://attacker.test/token")
+    upstream = await connect(origin)
+    with pytest.raises(BadAnswer, match="token realm"):
+        await upstream.manifest(X86, V1)
+    tokens.realm = ""
+
+    manifest = await upstream.manifest(X86, V1)
+
+    assert manifest.body
+
+
+async def test_a_token_service_that_moved_is_found_again(
+    origin: Origin, other: Origin, connect: Connect, clock: Clock
+) -> None:
+    """When the known service gives no answer, the next request asks the upstream anew where it is."""
+    push_pair(origin.registry)
+    service = Tokens(other)
+    door = Tokens(origin, realm=f"{other.url}/token", valid=service.valid)
+    upstream = await connect(origin, realms=(other.url,))
+    await upstream.manifest(X86, V1)
+    other.fail("GET /token", status(404))
+    door.realm = ""
+    clock.advance(600)
+    service.valid.clear()
+    with pytest.raises(BadAnswer, match="token service"):
+        await upstream.manifest(X86, V1)
+
+    manifest = await upstream.manifest(X86, V1)
+
+    assert manifest.body
+
+
+async def test_a_challenge_of_a_redirect_s_target_gets_nothing(origin: Origin, other: Origin, connect: Connect) -> None:
+    """Who was only redirected to may challenge as it likes: it never sees the credentials."""
+    basic_door(other, ALICE)
+    blob = Digest.of(b"layer")
+    origin.fail("/blobs/", status(307, Location=f"{other.url}/v2/kimoqi/alpine-x86/blobs/{blob}"))
+    upstream = await connect(origin, credential=ALICE)
+
+    with pytest.raises(Refused):
+        async with upstream.blob(X86, blob, Whole()):
+            pass
+    assert set(sent(other)) == {None}
+
+
+async def test_two_upstreams_never_share_credentials(origin: Origin, other: Origin, connect: Connect) -> None:
+    """Requests to two upstreams, interleaved, carry each its own credentials alone (S16)."""
+    push_pair(origin.registry)
+    push_pair(other.registry)
+    Tokens(origin)
+    basic_door(other, BOB)
+    one, two = await connect(origin, credential=ALICE), await connect(other, credential=BOB)
+
+    await asyncio.gather(*(upstream.manifest(X86, V1) for _ in range(40) for upstream in (one, two)))
+
+    assert set(sent(origin)) == {None, ALICE.basic, "Bearer alice.1"}
+    assert set(sent(other)) == {None, BOB.basic}
+
+
+async def test_two_credentials_for_one_registry_never_cross_over(connect: Connect) -> None:
+    """Even with one realm, service and scope a token belongs to the credential it was issued for (S16)."""
+    async with running(Origin()) as origin:
+        push(origin.registry, X86)
+        Tokens(origin)
+        alice, bob = await connect(origin, credential=ALICE), await connect(origin, credential=BOB)
+        await asyncio.gather(*(upstream.manifest(X86, V1) for _ in range(20) for upstream in (alice, bob)))
+        origin.requests.clear()
+
+        await alice.manifest(X86, V1)
+        await bob.manifest(X86, V1)
+
+        assert [str(header).partition(".")[0] for header in sent(origin)] == ["Bearer alice", "Bearer bob"]
+
+
+async def test_secrets_are_in_no_error_and_no_metric(origin: Origin, connect: Connect) -> None:
+    """Neither passwords nor tokens come out in what operators and clients read (S17)."""
+    metrics = Metrics()
+    tokens = Tokens(origin, valid={"nothing"})
+    origin.fail("GET /token", status(200, b'{"token": "planted-token"}'))
+    upstream = await connect(origin, credential=ALICE, metrics=metrics)
+
+    with pytest.raises((Refused, NoAnswer)) as caught:
+        await upstream.manifest(X86, V1)
+
+    seen = f"{caught.value!r} {caught.value.message} {metrics.render().decode()} {upstream._authorizer._tokens!r}"
+    assert len(tokens.asked) == 1
+    assert not [secret for secret in (ALICE.password, ALICE.basic, "planted-token") if secret in seen]
