@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -20,10 +21,11 @@ from proxy.oci.errors import Invalid
 from proxy.oci.mediatype import ANYTHING
 from proxy.oci.reference import Digest, parse_image
 from proxy.oci.registry import Registry
-from proxy.settings.keys import CredentialSettings, Settings, UpstreamSettings
+from proxy.settings.keys import CredentialSettings, HooksSettings, Settings, UpstreamSettings
 from proxy.settings.load import Problem, SettingsInvalid
 from proxy.store.base import Content, Metadata
 from proxy.store.disk import DiskContent, DiskMetadata, Folder
+from proxy.store.history import Pruner, Uses, noting
 from proxy.store.memory import LruMemory, MemoryContent, MemoryMetadata, Shared
 from proxy.store.tiered import TieredContent, TieredMetadata
 from proxy.telemetry import Metrics
@@ -33,14 +35,19 @@ from proxy.upstream.credentials import Credential, from_docker_config, from_file
 from proxy.upstream.transport import Limits, Transport
 from proxy.virtual.blobs import Blobs
 from proxy.virtual.budget import Budget
+from proxy.virtual.history import History
 from proxy.virtual.manifests import Manifests
 from proxy.virtual.places import Places
 from proxy.virtual.referrers import Referrers
 from proxy.virtual.registry import Directory, Reads, VirtualRegistry
 from proxy.virtual.tags import Tags
-from proxy.web.distribution import Distribution, Single
+from proxy.web.distribution import Distribution, always
+from proxy.web.generations import Generations
+from proxy.web.hooks import Hooks
 from proxy.web.server import listen
 from proxy.web.status import Status
+
+_FIXED: Final = ("listen", "admin_listen", "drain", "log_level", "watch")  # read once, when the service starts
 
 _log: Final = structlog.get_logger("app")
 
@@ -50,7 +57,7 @@ class Site:
     """The virtual registries of all upstreams, not yet listening."""
 
     directory: Directory
-    metrics: Metrics
+    hooks: Hooks
 
     async def explain(self, image: str) -> Explanation:
         """Say why *image* is what it is. Raises `RegistryError`."""
@@ -67,17 +74,53 @@ class Site:
         return await registry.manifest(there, reference, ANYTHING)
 
 
-@dataclass(frozen=True, slots=True)
 class Running:
-    """A service that listens: where."""
+    """A service that listens: where, and what it serves."""
 
-    site: Site
-    registry: tuple[str, int]
-    admin: tuple[str, int]
+    def __init__(
+        self,
+        settings: Settings,
+        generations: Generations[Site],
+        rebuild: Callable[[Settings], AbstractAsyncContextManager[Site]],
+        registry: tuple[str, int],
+        admin: tuple[str, int],
+        metrics: Metrics,
+    ) -> None:
+        self._settings = settings
+        self._generations = generations
+        self._rebuild = rebuild
+        self._metrics = metrics
+        self.registry = registry
+        self.admin = admin
+
+    @property
+    def site(self) -> Site:
+        """What is served now."""
+        return self._generations.present
+
+    async def reload(self, load: Callable[[], Settings]) -> None:
+        """Serve by a new configuration from the next request on; requests in flight end by the old one.
+
+        A bad configuration is refused in the words of `check`, and the old one stays.
+        """
+        try:
+            settings = load()
+            await self._generations.replace(self._rebuild(settings))
+        except SettingsInvalid as invalid:
+            self._metrics.reloads.labels("refused").inc()
+            _log.error("configuration refused, the old one stays", problems=[str(p) for p in invalid.problems])
+            return
+        for key in _FIXED:
+            if getattr(settings, key) != getattr(self._settings, key):
+                _log.warning("this key needs a restart", key=key)
+        self._metrics.reloads.labels("taken").inc()
+        _log.info("configuration loaded", upstreams=[u.name for u in settings.upstream], rules=len(settings.rule))
 
 
 @asynccontextmanager
-async def build(settings: Settings, clock: Callable[[], float] = time.time) -> AsyncIterator[Site]:
+async def build(
+    settings: Settings, clock: Callable[[], float] = time.time, metrics: Metrics | None = None
+) -> AsyncIterator[Site]:
     """Open pools and stores and put the virtual registries on top.
 
     Args:
@@ -86,22 +129,25 @@ async def build(settings: Settings, clock: Callable[[], float] = time.time) -> A
     Raises:
         SettingsInvalid: A file that the settings name can't be used.
     """
-    metrics = Metrics()
+    metrics = metrics or Metrics()
     async with AsyncExitStack() as stack:
         upstreams: dict[str, Registry] = {
             each.name: await _open(stack, each, f"upstream[{n}]", metrics) for n, each in enumerate(settings.upstream)
         }
         memory: Shared = LruMemory(settings.cache.memory)
-        volatile = MemoryMetadata(memory)
-        content, metadata = _stores(stack, settings, memory, volatile)
+        content, metadata = await _stores(stack, settings, memory, clock, metrics)
         budget = Budget(settings.request_budget)
-        places = Places(settings.rules_in_force, upstreams, metadata, volatile)
+        places = Places(settings.rules_in_force, upstreams, metadata, MemoryMetadata(memory))
+        history = History(
+            metadata=metadata, content=content, places=places, clock=clock, noting=noting(settings.cache.history)
+        )
         manifests = Manifests(
             rules=settings.rules_in_force,
             upstreams=upstreams,
             metadata=metadata,
             content=content,
             places=places,
+            history=history,
             budget=budget,
             clock=clock,
             metrics=metrics,
@@ -114,7 +160,8 @@ async def build(settings: Settings, clock: Callable[[], float] = time.time) -> A
             referrers=Referrers(upstreams, places, budget),
         )
         registries = {name: VirtualRegistry(name, reads) for name in upstreams}
-        yield Site(Directory(settings.names, registries), metrics)
+        directory = Directory(settings.names, settings.rules_in_force, registries)
+        yield Site(directory, Hooks(_secret(settings.hooks), directory.revalidate, metrics))
 
 
 @asynccontextmanager
@@ -125,23 +172,35 @@ async def serve(settings: Settings, clock: Callable[[], float] = time.time) -> A
         SettingsInvalid: As `build` does.
         OSError: An address can't be listened on.
     """
-    async with build(settings, clock) as site:
-        ready = False
-        status = Status(site.metrics, lambda: ready, site.explain)
-        registry = Distribution(site.directory, site.metrics)
+    Folder(settings.cache.dir).sweep()
+    metrics = Metrics()
+    ready = False
+
+    def rebuild(changed: Settings) -> AbstractAsyncContextManager[Site]:
+        return build(changed, clock, metrics)
+
+    @contextmanager
+    def directory() -> Iterator[Directory]:
+        with generations.borrow() as site:
+            yield site.directory
+
+    async with Generations[Site]() as generations:
+        await generations.replace(rebuild(settings))
+        status = Status(metrics, lambda: ready, generations.borrow)
+        registry = Distribution(directory, metrics)
         async with (
             listen(status.handle, settings.admin_listen, drain=1.0) as admin,
             listen(registry.handle, settings.listen, drain=settings.drain) as address,
         ):
             ready = True
-            yield Running(site, address, admin)
+            yield Running(settings, generations, rebuild, address, admin, metrics)
             ready = False
 
 
 @asynccontextmanager
 async def serve_registry(registry: Registry, address: tuple[str, int]) -> AsyncIterator[tuple[str, int]]:
     """Serve any registry on *address*, without an admin port: the demo's upstream. Yields where."""
-    async with listen(Distribution(Single(registry), Metrics()).handle, address, drain=1.0) as listening:
+    async with listen(Distribution(always(registry), Metrics()).handle, address, drain=1.0) as listening:
         yield listening
 
 
@@ -193,11 +252,24 @@ def _credential(settings: UpstreamSettings, key: str, environ: Mapping[str, str]
             return None
 
 
-def _stores(
-    stack: AsyncExitStack, settings: Settings, memory: Shared, metadata: MemoryMetadata
+def _secret(settings: HooksSettings) -> str:
+    """Return the secret that notifications must have; empty where none is configured."""
+    if settings.secret is not None:
+        return settings.secret.get_secret_value()
+    if settings.secret_file is None:
+        return ""
+    try:
+        return settings.secret_file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = f"the file can't be read: {type(error).__name__}"
+        raise SettingsInvalid([Problem(str(settings.secret_file), "hooks.secret_file", reason)]) from None
+
+
+async def _stores(
+    stack: AsyncExitStack, settings: Settings, memory: Shared, clock: Callable[[], float], metrics: Metrics
 ) -> tuple[Content, Metadata]:
-    """Put memory in front of disk; without a usable disk, memory alone."""
-    folder = Folder(settings.cache.dir)
+    """Put memory in front of disk, and prune the disk behind; without a usable disk, memory alone."""
+    folder = Folder(settings.cache.dir, clock)
     try:
         folder.prepare()
     except OSError as error:
@@ -206,8 +278,22 @@ def _stores(
             dir=str(settings.cache.dir),
             error=str(error),
         )
-        return MemoryContent(memory), metadata
+        return MemoryContent(memory), MemoryMetadata(memory)
     urls = {upstream.name: str(upstream.url) for upstream in settings.upstream}
-    content = TieredContent(MemoryContent(memory), DiskContent(folder))
+    history = settings.cache.history
+    uses = Uses(noting(history), clock)
+    content = TieredContent(MemoryContent(memory), DiskContent(folder), uses)
     stack.push_async_callback(content.close)
-    return content, TieredMetadata(metadata, DiskMetadata(folder, urls))
+    await stack.enter_async_context(_behind(Pruner(folder, history, metrics, clock=clock).run()))
+    return content, TieredMetadata(MemoryMetadata(memory), DiskMetadata(folder, urls), uses)
+
+
+@asynccontextmanager
+async def _behind(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Let *work* go on while the block runs."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])

@@ -7,7 +7,7 @@ import logging
 import signal
 import sys
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -36,6 +36,7 @@ _FAILED: Final = 1
 _USAGE: Final = 2
 _WIDE: Final = 160  # columns where the output isn't a terminal: digests stay on one line
 _STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
+_WATCH_SECONDS: Final = 2.0  # between two looks at a watched file
 _UPSTREAM_NAME: Final = "upstream"  # what `--upstream URL` is called
 
 _log: Final = structlog.get_logger("manifuse")
@@ -59,10 +60,14 @@ def main() -> None:
 @click.option("--listen", metavar="HOST:PORT", help="Address of the registry API.")
 @click.option("--admin-listen", metavar="HOST:PORT", help="Address of health, metrics and explanations.")
 def serve_command(config: Path | None, upstream: str | None, listen: str | None, admin_listen: str | None) -> None:
-    """Run the proxy until SIGTERM or Ctrl-C."""
+    """Run the proxy until SIGTERM or Ctrl-C; SIGHUP loads the configuration anew."""
+
+    def load_again() -> Settings:
+        return _loaded(config, upstream, listen=listen, admin_listen=admin_listen)
+
     settings = _settings(config, upstream, listen=listen, admin_listen=admin_listen)
     configure_logging(level=getattr(logging, settings.log_level.upper()))
-    _run(_serve(settings))
+    _run(_serve(settings, load_again, config if settings.watch else None))
     for number in _STOPPING:
         # The loop took its handlers along; a second signal now must not turn a clean exit into a killed process.
         signal.signal(number, signal.SIG_IGN)
@@ -141,12 +146,40 @@ def demo_command(*, once: bool) -> None:
         _run(_demo(Path(folder), once=once))
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, load_again: Callable[[], Settings], watched: Path | None) -> None:
     async with serve(settings) as running:
         _log.info("listening", registry=_url(running.registry), admin=_url(running.admin), version=__version__)
+        reloading = asyncio.create_task(_reload(running, load_again, watched))
         await _until_told_to_stop()
+        reloading.cancel()
         _log.info("stopping", drain=settings.drain)
     _log.info("stopped")
+
+
+async def _reload(running: Running, load_again: Callable[[], Settings], watched: Path | None) -> None:
+    """Load the configuration anew at every SIGHUP, and when the watched file changes."""
+    told = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, told.set)
+    stamp = _stamp(watched)
+    while True:
+        try:
+            async with asyncio.timeout(_WATCH_SECONDS if watched else None):
+                await told.wait()
+        except TimeoutError:
+            if _stamp(watched) == stamp:
+                continue
+        told.clear()
+        stamp = _stamp(watched)
+        await running.reload(load_again)
+
+
+def _stamp(path: Path | None) -> tuple[int, int, int] | None:
+    """Return what changes when a file does; None where there is none, as between an editor's two steps."""
+    try:
+        found = path.stat() if path else None
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_size, found.st_ino) if found else None
 
 
 async def _open_and_close(settings: Settings) -> None:
@@ -197,25 +230,23 @@ async def _until_told_to_stop() -> None:
     await stop.wait()
 
 
-def _settings(
-    config: Path | None,
-    upstream: str | None,
-    *,
-    as_json: bool = False,
-    listen: str | None = None,
-    admin_listen: str | None = None,
-) -> Settings:
+def _settings(config: Path | None, upstream: str | None, *, as_json: bool = False, **flags: str | None) -> Settings:
     """Load the settings, the flags over them, or exit with every problem."""
-    flags: dict[str, Any] = {"listen": listen, "admin_listen": admin_listen}
-    if upstream is not None:
-        flags["upstream"] = [{"name": _UPSTREAM_NAME, "url": upstream, "default": True}]
     try:
-        settings = load(config, {key: value for key, value in flags.items() if value is not None})
+        return _loaded(config, upstream, **flags)
     except SettingsInvalid as invalid:
         _refuse(invalid, as_json=as_json)
+
+
+def _loaded(config: Path | None, upstream: str | None, **flags: str | None) -> Settings:
+    """Load the settings, the flags over them. Raises `SettingsInvalid`."""
+    overrides: dict[str, Any] = {key: value for key, value in flags.items() if value is not None}
+    if upstream is not None:
+        overrides["upstream"] = [{"name": _UPSTREAM_NAME, "url": upstream, "default": True}]
+    settings = load(config, overrides)
     if not settings.upstream:
         expected = "a registry was expected: [[upstream]] or --upstream URL"
-        _refuse(SettingsInvalid([Problem(str(config or "configuration"), "upstream", expected)]), as_json=as_json)
+        raise SettingsInvalid([Problem(str(config or "configuration"), "upstream", expected)])
     return settings
 
 

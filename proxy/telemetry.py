@@ -54,6 +54,18 @@ class Metrics:
         self.held = Counter(
             "manifuse_held", "Answers from the last good generation, by reason", ["reason"], registry=registry
         )
+        self.events = Counter(
+            "manifuse_events", "Tags that registries said have changed", ["upstream"], registry=registry
+        )
+        self.reloads = Counter(
+            "manifuse_reloads", "New configurations, taken or refused", ["result"], registry=registry
+        )
+        self.pruned = Counter(
+            "manifuse_pruned_files",
+            "Files deleted because nobody used them for `cache.history`",
+            ["kind"],
+            registry=registry,
+        )
         self.coalesced = Counter(
             "manifuse_coalesced", "Callers that waited for a question already being asked", registry=registry
         )

@@ -13,7 +13,7 @@ from multidict import CIMultiDictProxy
 
 from proxy.memory import MemoryRegistry
 from proxy.telemetry import Metrics
-from proxy.web.distribution import Distribution, Single
+from proxy.web.distribution import Distribution, always
 from proxy.web.server import listen
 
 Fault = Callable[[web.BaseRequest], Awaitable[web.StreamResponse | None]]
@@ -70,7 +70,7 @@ class Origin:
                 answer = await fault(request)
                 if answer is not None:
                     return answer
-        return await Distribution(Single(self.registry), Metrics()).handle(request)
+        return await Distribution(always(self.registry), Metrics()).handle(request)
 
 
 @asynccontextmanager

@@ -143,7 +143,7 @@ class Rule:
         What was *learned* leaves out the guesses that are known to be wrong.
         """
         found = [] if self.base is Base.IGNORE else [(upstream, repository)]
-        for source in self._templates(learned):
+        for source in self.templates(learned):
             expanded = source.template.repository(repository)
             if expanded is not None:
                 found.append((source.upstream or upstream, expanded))
@@ -152,7 +152,7 @@ class Rule:
     def tags(self, upstream: str, repository: Repository, source: tuple[str, Repository], tag: Tag) -> tuple[Tag, ...]:
         """Return the tags of virtual *repository* that the source's *tag* may belong to, confirmed forward."""
         found = [tag] if source == (upstream, repository) and self.base is not Base.IGNORE else []
-        for each in self._templates(None):
+        for each in self.templates(None):
             virtual = (
                 each.template.tag(repository, source[1], tag) if (each.upstream or upstream) == source[0] else None
             )
@@ -172,7 +172,7 @@ class Rule:
             if token in learned.tokens or convention.meanings(token, self.platforms)[0] not in found
         )
 
-    def _templates(self, learned: Learned | None) -> Iterable[SourceTemplate]:
+    def templates(self, learned: Learned | None) -> Iterable[SourceTemplate]:
         """Return the templates of all sources, or of all guesses that may be right."""
         if self.sources:
             return self.sources

@@ -242,6 +242,8 @@ class CacheSettings(_Section):
     """How long it stands in for a refusal."""
     negative_ttl: Duration = 10.0
     """How long a tag that doesn't exist isn't asked for again."""
+    history: Duration = Field(default=30 * 86_400.0, ge=3600.0)
+    """How long after its last use whatever was served can still be pulled by digest; an hour at least."""
 
     @property
     def freshness(self) -> Freshness:
@@ -253,6 +255,15 @@ class CacheSettings(_Section):
             stale_if_refused=self.stale_if_refused,
             negative_ttl=self.negative_ttl,
         )
+
+
+class HooksSettings(_Section):
+    """Events from registries, posted to /hooks/<upstream> on the admin port."""
+
+    secret: SecretStr | None = None
+    """What the Authorization header of a notification must hold; without it none is taken."""
+    secret_file: Path | None = None
+    """A file that holds the secret alone; read at the start."""
 
 
 class Settings(BaseSettings):
@@ -281,12 +292,16 @@ class Settings(BaseSettings):
     """How long requests in flight may go on when the service stops."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Events less important than this are not logged. Requests are logged at info."""
+    watch: bool = False
+    """Whether a changed configuration file is loaded by itself; SIGHUP loads it always."""
     upstream: tuple[UpstreamSettings, ...] = ()
     """The registries behind the proxy."""
     rule: tuple[RuleSettings, ...] = ()
     """The first rule whose match fits a repository is used. Without any, the default conventions hold."""
     cache: CacheSettings = Field(default_factory=CacheSettings)
     """What is remembered, and how long."""
+    hooks: HooksSettings = Field(default_factory=HooksSettings)
+    """Events from registries, which shorten the wait for the next check."""
 
     @classmethod
     def settings_customise_sources(

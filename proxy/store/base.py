@@ -66,6 +66,10 @@ class Metadata(Protocol):
         """Keep which naming convention came true."""
         ...
 
+    async def touch(self, virtual: Virtual, name: Tag | Digest | None = None) -> bool:
+        """Note a use of a tag's entry, a digest's location or what was learned; say whether it is still kept."""
+        ...
+
 
 class Content(Protocol):
     """Manifests and configs by digest. What comes out hashes to its name."""
@@ -80,4 +84,8 @@ class Content(Protocol):
 
     async def remember(self, digest: Digest, data: bytes) -> None:
         """Keep *data* that could be had again: at once where that is quick, lasting a moment later."""
+        ...
+
+    async def touch(self, digest: Digest) -> bool:
+        """Note a use of *digest*, whose bytes nobody needs now; say whether it is still kept."""
         ...

@@ -6,18 +6,20 @@
     <dir>/learned/<ab>/<sha256>.json     naming conventions that came true
     <dir>/tmp/                           files being written
 
-A file is written under `tmp`, synced and renamed, so that a crash leaves the old one or the new one. A disk that
-is full or read-only costs the memory of it, never an answer.
+A file is written under `tmp`, synced and renamed, so that a crash leaves the old one or the new one. Its time of
+modification is that of its last use (`history` deletes what has had none for long). A disk that is full or
+read-only costs the memory of it, never an answer.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, Final, TypeVar
+from typing import Final, TypeVar
 from uuid import uuid4
 
 import aiofiles
@@ -32,25 +34,37 @@ from proxy.store.base import Location, Virtual
 
 T = TypeVar("T", Entry, Location, Learned)
 
+_STARTED: Final = uuid4().hex  # tells our scratch files from those of a killed process that had our id
+_ATTEMPTS: Final = 3  # at writing a file while somebody else removes folders
+
 _log: Final = structlog.get_logger("store")
 
 
 class Folder:
     """A cache folder: durable writes, reads that may find nothing, and one warning when it can't be used."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, clock: Callable[[], float] = time.time) -> None:
+        """Keep below *root*; *clock* has seconds since the epoch."""
         self.root = root
+        self._clock = clock
         self._warned = False
         self._write = aiofiles.os.wrap(_write_durably)
+        self._date = aiofiles.os.wrap(os.utime)
+
+    def scratch(self) -> Path:
+        """Return a new path for a file that this process clears away, or the next one if this one is killed."""
+        return self.root / "tmp" / f"{os.getpid()}-{_STARTED}-{uuid4().hex}"
 
     def prepare(self) -> None:
-        """Make the folder and clear away what killed processes left half written. Raises `OSError`."""
-        scratch = self.root / "tmp"
-        scratch.mkdir(parents=True, exist_ok=True)
-        for left in scratch.iterdir():
-            if not _is_being_written(left):
-                with suppress(FileNotFoundError):  # another process was faster
-                    left.unlink()
+        """Make the folder. Raises `OSError`."""
+        (self.root / "tmp").mkdir(parents=True, exist_ok=True)
+
+    def sweep(self) -> None:
+        """Clear away what killed processes left half written. Call it once, before anything is written."""
+        with suppress(OSError):  # a folder that can't be used is told when it is prepared
+            for left in (self.root / "tmp").iterdir():
+                if not _is_being_written(left):
+                    left.unlink(missing_ok=True)  # another process may be faster
 
     async def read(self, path: str) -> bytes | None:
         """Return the bytes of the file at *path* below the root, or None."""
@@ -60,24 +74,36 @@ class Folder:
         except FileNotFoundError:
             return None
         except OSError as error:
-            self._warn("read", error)
+            self.warn("read", error)
             return None
 
     async def write(self, path: str, data: bytes) -> None:
         """Put *data* at *path* below the root, all of it or nothing."""
         try:
-            await self._write(self.root / "tmp" / f"{os.getpid()}-{uuid4().hex}", self.root / path, data)
+            await self._write(self.scratch(), self.root / path, data, self._clock())
         except OSError as error:
-            self._warn("write", error)
+            self.warn("write", error)
         else:
             self._warned = False
+
+    async def touch(self, path: str) -> bool:
+        """Date the file at *path* now. False where it is gone or somebody else's: it has to be written again."""
+        now = self._clock()
+        try:
+            await self._date(self.root / path, (now, now))
+        except (FileNotFoundError, PermissionError):
+            return False
+        except OSError as error:
+            self.warn("touch", error)
+        return True
 
     async def discard(self, path: str) -> None:
         """Remove the file at *path*."""
         with suppress(OSError):
             await aiofiles.os.unlink(self.root / path)
 
-    def _warn(self, doing: str, error: OSError) -> None:
+    def warn(self, doing: str, error: OSError) -> None:
+        """Say that the folder can't be used, once until it can be written to again."""
         if not self._warned:
             _log.warning("cache folder unusable, going on without", doing=doing, dir=str(self.root), error=str(error))
         self._warned = True
@@ -105,6 +131,10 @@ class DiskContent:
     async def remember(self, digest: Digest, data: bytes) -> None:
         """Keep *data*."""
         await self.put(digest, data)
+
+    async def touch(self, digest: Digest) -> bool:
+        """Note a use of *digest*."""
+        return await self._folder.touch(_blob(digest))
 
 
 class DiskMetadata:
@@ -147,6 +177,17 @@ class DiskMetadata:
         """Keep which naming convention came true."""
         await self._folder.write(self._path("learned", virtual), codec.encode(learned))
 
+    async def touch(self, virtual: Virtual, name: Tag | Digest | None = None) -> bool:
+        """Note a use."""
+        match name:
+            case Tag():
+                path = self._path("tags", virtual, f":{name}")
+            case Digest():
+                path = self._path("locations", virtual, f"@{name}")
+            case None:
+                path = self._path("learned", virtual)
+        return await self._folder.touch(path)
+
     def _path(self, kind: str, virtual: Virtual, suffix: str = "") -> str:
         """Name a record's file by a hash: names may be too long for a file system, or differ only in case."""
         name = f"{self._urls[virtual.upstream]} {virtual.repository}{suffix}"  # a URL may have a path, but no space
@@ -163,10 +204,12 @@ def _blob(digest: Digest) -> str:
 
 
 def _is_being_written(scratch: Path) -> bool:
-    """Whether the process that a scratch file is named after lives, and isn't us: we have only begun."""
-    owner = scratch.name.partition("-")[0]
-    if not (owner.isascii() and owner.isdigit()) or int(owner) == os.getpid():
+    """Whether the process that a scratch file is named after lives."""
+    owner, _, rest = scratch.name.partition("-")
+    if not (owner.isascii() and owner.isdigit()):
         return False
+    if int(owner) == os.getpid():
+        return rest.startswith(_STARTED)
     try:
         os.kill(int(owner), 0)
     except ProcessLookupError:
@@ -176,27 +219,32 @@ def _is_being_written(scratch: Path) -> bool:
     return True
 
 
-def _write_durably(scratch: Path, target: Path, data: bytes) -> None:
-    """Write, sync, rename. Runs in a thread: one hop for all of it."""
+def _write_durably(scratch: Path, target: Path, data: bytes, now: float) -> None:
+    """Write, sync, rename; make the folders that nobody has made, or that somebody has removed meanwhile.
+
+    Runs in a thread: one hop for all of it.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            _write(scratch, target, data, now)
+        except FileNotFoundError:
+            if attempt + 1 == _ATTEMPTS:
+                raise
+            scratch.parent.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
+        else:
+            return
+
+
+def _write(scratch: Path, target: Path, data: bytes, now: float) -> None:
     try:
-        with _created(scratch) as file:
+        with scratch.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        try:
-            scratch.replace(target)
-        except FileNotFoundError:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            scratch.replace(target)
+            os.utime(file.fileno(), (now, now))
+        scratch.replace(target)
     except OSError:
-        scratch.unlink(missing_ok=True)
+        with suppress(OSError):
+            scratch.unlink(missing_ok=True)
         raise
-
-
-def _created(scratch: Path) -> BinaryIO:
-    """Open a new file; where somebody emptied the cache folder meanwhile, its folder is made again."""
-    try:
-        return scratch.open("xb")
-    except FileNotFoundError:
-        scratch.parent.mkdir(parents=True, exist_ok=True)
-        return scratch.open("xb")

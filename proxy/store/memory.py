@@ -79,43 +79,51 @@ class MemoryContent:
         """Keep *data*."""
         await self.put(digest, data)
 
+    async def touch(self, digest: Digest) -> bool:
+        """Note a use of *digest*."""
+        return self._kept.get(digest) is not None
+
 
 class MemoryMetadata:
-    """Metadata in memory, within a budget that may be shared with content."""
+    """Metadata in memory, within a budget that may be shared with content and with other metadata."""
 
     def __init__(self, budget: Shared) -> None:
         self._kept = budget
 
     async def entry(self, virtual: Virtual, tag: Tag) -> Entry | None:
         """Return the last good generation of a tag."""
-        found = self._kept.get((virtual, tag))
+        found = self._kept.get((self, virtual, tag))
         return found if isinstance(found, Entry) else None
 
     async def keep_entry(self, virtual: Virtual, tag: Tag, entry: Entry) -> None:
         """Keep *entry*."""
-        self._kept.put((virtual, tag), entry, _weight(entry))
+        self._kept.put((self, virtual, tag), entry, _weight(entry))
 
     async def drop_entry(self, virtual: Virtual, tag: Tag) -> None:
         """Forget what a tag stood for."""
-        self._kept.drop((virtual, tag))
+        self._kept.drop((self, virtual, tag))
 
     async def location(self, virtual: Virtual, digest: Digest) -> Location | None:
         """Return where *digest* was last found."""
-        found = self._kept.get((virtual, digest))
+        found = self._kept.get((self, virtual, digest))
         return found if isinstance(found, Location) else None
 
     async def keep_location(self, virtual: Virtual, digest: Digest, location: Location) -> None:
         """Keep where *digest* is."""
-        self._kept.put((virtual, digest), location, ITEM_OVERHEAD)
+        self._kept.put((self, virtual, digest), location, ITEM_OVERHEAD)
 
     async def learned(self, virtual: Virtual) -> Learned | None:
         """Return which naming convention came true."""
-        found = self._kept.get(virtual)
+        found = self._kept.get((self, virtual, None))
         return found if isinstance(found, Learned) else None
 
     async def keep_learned(self, virtual: Virtual, learned: Learned) -> None:
         """Keep which naming convention came true."""
-        self._kept.put(virtual, learned, ITEM_OVERHEAD)
+        self._kept.put((self, virtual, None), learned, ITEM_OVERHEAD)
+
+    async def touch(self, virtual: Virtual, name: Tag | Digest | None = None) -> bool:
+        """Note a use."""
+        return self._kept.get((self, virtual, name)) is not None
 
 
 def _weight(entry: Entry) -> int:

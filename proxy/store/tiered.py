@@ -8,14 +8,19 @@ from proxy.merge.entry import Entry
 from proxy.merge.rule import Learned
 from proxy.oci.reference import Digest, Tag
 from proxy.store.base import Content, Location, Metadata, Virtual
+from proxy.store.history import Uses
 
 
 class TieredContent:
-    """Content from *fast*, else from *slow*; written to both, and to *slow* first: it is the one that lasts."""
+    """Content from *fast*, else from *slow*; written to both, and to *slow* first: it is the one that lasts.
 
-    def __init__(self, fast: Content, slow: Content) -> None:
+    What *fast* answers for weeks *slow* has to hear of, too, or it would forget it: now and then, as *uses* says.
+    """
+
+    def __init__(self, fast: Content, slow: Content, uses: Uses) -> None:
         self._fast = fast
         self._slow = slow
+        self._uses = uses
         self._behind: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
@@ -27,6 +32,8 @@ class TieredContent:
         data = await self._fast.get(digest)
         if data is None and (data := await self._slow.get(digest)) is not None:
             await self._fast.put(digest, data)
+        if data is not None:
+            await self.touch(digest)
         return data
 
     async def put(self, digest: Digest, data: bytes) -> None:
@@ -41,19 +48,34 @@ class TieredContent:
         self._behind.add(task)
         task.add_done_callback(self._behind.discard)
 
+    async def touch(self, digest: Digest) -> bool:
+        """Note a use of *digest*, and write again what *slow* has lost."""
+        if not self._uses.due(digest):
+            return True
+        kept = await self._slow.touch(digest)
+        if not kept and (data := await self._fast.get(digest)) is not None:
+            await self._slow.put(digest, data)
+            kept = True
+        if kept:
+            self._uses.note(digest)
+        return kept
+
 
 class TieredMetadata:
-    """Metadata from *fast*, else from *slow*; written to both."""
+    """Metadata from *fast*, else from *slow*; written to both. *slow* hears of uses as content's does."""
 
-    def __init__(self, fast: Metadata, slow: Metadata) -> None:
+    def __init__(self, fast: Metadata, slow: Metadata, uses: Uses) -> None:
         self._fast = fast
         self._slow = slow
+        self._uses = uses
 
     async def entry(self, virtual: Virtual, tag: Tag) -> Entry | None:
         """Return the last good generation of a tag."""
         found = await self._fast.entry(virtual, tag)
         if found is None and (found := await self._slow.entry(virtual, tag)) is not None:
             await self._fast.keep_entry(virtual, tag, found)
+        if found is not None:
+            await self.touch(virtual, tag)
         return found
 
     async def keep_entry(self, virtual: Virtual, tag: Tag, entry: Entry) -> None:
@@ -71,6 +93,8 @@ class TieredMetadata:
         found = await self._fast.location(virtual, digest)
         if found is None and (found := await self._slow.location(virtual, digest)) is not None:
             await self._fast.keep_location(virtual, digest, found)
+        if found is not None:
+            await self.touch(virtual, digest)
         return found
 
     async def keep_location(self, virtual: Virtual, digest: Digest, location: Location) -> None:
@@ -83,9 +107,23 @@ class TieredMetadata:
         found = await self._fast.learned(virtual)
         if found is None and (found := await self._slow.learned(virtual)) is not None:
             await self._fast.keep_learned(virtual, found)
+        if found is not None:
+            await self.touch(virtual)
         return found
 
     async def keep_learned(self, virtual: Virtual, learned: Learned) -> None:
         """Keep which naming convention came true."""
         await self._slow.keep_learned(virtual, learned)
         await self._fast.keep_learned(virtual, learned)
+
+    async def touch(self, virtual: Virtual, name: Tag | Digest | None = None) -> bool:
+        """Note a use, and write again a location that *slow* has lost: it belongs to what was advertised."""
+        if not self._uses.due((virtual, name)):
+            return True
+        kept = await self._slow.touch(virtual, name)
+        if not kept and isinstance(name, Digest) and (found := await self._fast.location(virtual, name)) is not None:
+            await self._slow.keep_location(virtual, name, found)
+            kept = True
+        if kept:
+            self._uses.note((virtual, name))
+        return kept

@@ -42,6 +42,18 @@ class Flights(Generic[Key, Answer]):
             self._coalesced.inc()
         return await asyncio.shield(self.begin(key, ask))
 
+    def anew(self, key: Key, ask: Callable[[], Coroutine[Any, Any, Answer]]) -> asyncio.Task[Answer]:
+        """Return a task that asks for *key* after whatever is under way: that may have begun too early to see."""
+        under_way = self._tasks.get(key)
+
+        async def after() -> Answer:
+            if under_way is not None:
+                await asyncio.wait([under_way])
+            return await ask()
+
+        self._tasks.pop(key, None)
+        return self.begin(key, after)
+
     async def close(self) -> None:
         """Cancel what is under way and wait until it is gone."""
         tasks = list(self._tasks.values())
@@ -50,6 +62,7 @@ class Flights(Generic[Key, Answer]):
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _land(self, key: Key, task: asyncio.Task[Answer]) -> None:
-        self._tasks.pop(key, None)
+        if self._tasks.get(key) is task:
+            del self._tasks[key]
         if not task.cancelled():
             task.exception()  # seen, also when every waiter has left

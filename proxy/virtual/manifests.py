@@ -25,10 +25,10 @@ from proxy.store.base import Content, Location, Metadata, Virtual
 from proxy.telemetry import Metrics
 from proxy.virtual.budget import Budget
 from proxy.virtual.flight import Flights
+from proxy.virtual.history import History
 from proxy.virtual.places import Places
 from proxy.virtual.recent import Recent
 from proxy.virtual.sources import Sources
-from proxy.virtual.together import together
 
 _MAX_TROUBLES: Final = 10_000  # tags whose last question ended in an error, remembered for `negative_ttl`
 _MAX_PAUSE: Final = 120.0  # seconds between questions to a source that goes on giving no answer
@@ -69,6 +69,7 @@ class Manifests:
         metadata: Metadata,
         content: Content,
         places: Places,
+        history: History,
         budget: Budget,
         clock: Callable[[], float],
         metrics: Metrics,
@@ -84,6 +85,7 @@ class Manifests:
         self._metadata = metadata
         self._content = content
         self._places = places
+        self._history = history
         self._budget = budget
         self._flight_budget = Budget(_FLIGHT_SECONDS)
         self._clock = clock
@@ -102,6 +104,8 @@ class Manifests:
         """Return what *tag* stands for. Raises `ManifestUnknown`, `Refused` or `NoAnswer`."""
         now = self._clock()
         entry = await self._entry(virtual, tag)
+        if entry:
+            await self._history.used_tag(virtual, entry)
         age = now - entry.checked_at if entry else 0.0
         judged = self._freshness(virtual, tag).judge(age) if entry else Age.EXPIRED
         if entry and judged is Age.FRESH:
@@ -116,9 +120,18 @@ class Manifests:
             return _answer(entry, CacheResult.STALE, age)
         return await self._asked(virtual, tag, entry)
 
+    async def revalidate(self, virtual: Virtual, tag: Tag) -> None:
+        """Ask anew for a tag whose sources are said to have changed. One that nobody pulled is left alone."""
+        self._trouble.drop((virtual, tag))
+        entry = await self._entry(virtual, tag)
+        if entry is not None:
+            self._flights.anew((virtual, tag), lambda: self._refresh(virtual, tag, entry))
+
     async def body(self, virtual: Virtual, entry: Entry) -> Manifest:
         """Return the bytes that *entry* stands for."""
         body = await self._content.get(entry.descriptor.digest)
+        if body is None and entry.merged:
+            body = await self._history.restore(entry)
         if body is not None:
             return Manifest(entry.descriptor, body)
         return await self.digest(virtual, entry.descriptor.digest)
@@ -130,6 +143,7 @@ class Manifests:
         if location is not None and body is not None:
             manifest = Manifest(Descriptor(media_type=location.media_type, digest=digest, size=len(body)), body)
             await self._learn_blobs(virtual, location.upstream, location.repository, manifest)
+            await self._history.used_digest(virtual, manifest)
             return replace(manifest, delivery=Delivery(CacheResult.HIT))
         fetch = self._fetches.join((virtual, digest), lambda: self._fetch(virtual, digest, location))
         return await self._budget.spend(fetch, f"{virtual.repository}@{digest}")
@@ -227,10 +241,10 @@ class Manifests:
             case Serve():
                 self._report(virtual, plan, verdict)
                 entry = _entry_of(plan, verdict, previous, now)
-                await self._publish(virtual, plan.tag, entry, verdict.manifest.body)
+                await self._history.publish(virtual, plan.tag, entry, verdict.manifest.body)
             case Pass():
                 entry = _passed_entry(plan, verdict, previous, now)
-                await self._publish(virtual, plan.tag, entry, None)
+                await self._history.publish(virtual, plan.tag, entry, None)
             case Hold(entry=held, error=error):
                 self._pause(virtual, plan, error, now)
                 _log.warning("held", image=str(plan), upstream=virtual.upstream, reason=error.message)
@@ -252,23 +266,6 @@ class Manifests:
         await self._metadata.keep_entry(virtual, plan.tag, kept)
         self._trouble.drop((virtual, plan.tag))
         return _answer(kept, CacheResult.STALE, now - entry.checked_at)
-
-    async def _publish(self, virtual: Virtual, tag: Tag, entry: Entry, body: bytes | None) -> None:
-        """Keep content, then locations, then the tag: whoever reads the tag can fetch what it stands for."""
-        if body is not None:
-            await self._content.put(entry.descriptor.digest, body)
-        await together(
-            self._places.keep_manifest(virtual, descriptor, place) for descriptor, place in self._locations(entry)
-        )
-        await self._metadata.keep_entry(virtual, tag, entry)
-
-    def _locations(self, entry: Entry) -> list[tuple[Descriptor, tuple[str, Repository] | None]]:
-        """Return where each manifest of *entry* is to be fetched from."""
-        if not entry.merged:
-            part = entry.parts[0]
-            return [(entry.descriptor, (part.upstream, part.repository))]
-        children = [(child, (part.upstream, part.repository)) for part in entry.parts for child in part.children]
-        return [(entry.descriptor, None), *children]
 
     async def _learn(self, virtual: Virtual, plan: Plan, verdict: Verdict, now: float) -> None:
         """Remember which guesses came true, so that the next tag of this repository costs no guessing."""

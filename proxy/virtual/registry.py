@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 
 from proxy.merge.entry import Entry
 from proxy.merge.explain import Explanation
+from proxy.merge.inverse import affected
 from proxy.merge.route import Address, Names, route
+from proxy.merge.rule import Rule
 from proxy.oci.byterange import Part
 from proxy.oci.content import Blob, Manifest, Resolved, TagPage
 from proxy.oci.errors import ManifestUnknown, NameUnknown
@@ -76,6 +78,10 @@ class VirtualRegistry:
         """Say why a tag is what it is."""
         return await self._reads.manifests.explain(self._virtual(repository), tag)
 
+    async def revalidate(self, repository: Repository, tag: Tag) -> None:
+        """Ask anew for a tag whose sources are said to have changed."""
+        await self._reads.manifests.revalidate(self._virtual(repository), tag)
+
     async def _default_child(self, repository: Repository, tag: Tag, answer: Answer) -> Manifest:
         """Return the one child for a client that accepts no index (law 7)."""
         child = answer.entry.default_child
@@ -94,8 +100,11 @@ class VirtualRegistry:
 class Directory:
     """Which registry a request speaks of: one virtual registry for each configured upstream, and no others."""
 
-    def __init__(self, names: Sequence[Names], registries: Mapping[str, VirtualRegistry]) -> None:
+    def __init__(
+        self, names: Sequence[Names], rules: Sequence[Rule], registries: Mapping[str, VirtualRegistry]
+    ) -> None:
         self._names = names
+        self._rules = rules
         self._registries = registries
 
     def find(
@@ -109,6 +118,15 @@ class Directory:
         for word in (prefix, *namespaces):
             if word and not any(names.claims(word) for names in self._names):
                 raise NameUnknown(f"no upstream is called {word[:80]!a}")
+
+    async def revalidate(self, upstream: str, repository: Repository, tag: Tag) -> tuple[str, ...]:
+        """Ask anew for every virtual tag that a source belongs to; return their names. Raises `NameUnknown`."""
+        if upstream not in self._registries:
+            raise NameUnknown(f"no upstream is called {upstream[:80]!a}")
+        found = affected(self._rules, list(self._registries), (upstream, repository, tag))
+        for each in found:
+            await self._registries[each.upstream].revalidate(each.repository, each.tag)
+        return tuple(f"{each.upstream}/{each.repository}:{each.tag}" for each in found)
 
     def virtual(self, address: Address, repository: Repository) -> tuple[VirtualRegistry, Repository]:
         """Return the virtual registry and the repository there. Raises `NameUnknown`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final, Protocol
 from urllib.parse import quote
@@ -72,11 +73,21 @@ class Single:
         """Take every name."""
 
 
+Borrow = Callable[[], AbstractContextManager[Directory]]
+"""Lends a directory for one request, which stays open for as long as the block runs."""
+
+
+def always(registry: Registry) -> Borrow:
+    """Lend the same registry to every request."""
+    return lambda: nullcontext(Single(registry))
+
+
 @dataclass(frozen=True, slots=True)
 class _Request:
     """What a handler needs to know of a request."""
 
     http: web.BaseRequest
+    directory: Directory
     prefix: str
     namespaces: tuple[str, ...]
 
@@ -89,8 +100,8 @@ class _Request:
 class Distribution:
     """Serves registries over the distribution API, read-only."""
 
-    def __init__(self, directory: Directory, metrics: Metrics, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._directory = directory
+    def __init__(self, borrow: Borrow, metrics: Metrics, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._borrow = borrow
         self._metrics = metrics
         self._clock = clock
 
@@ -103,7 +114,8 @@ class Distribution:
             target = parse(http.rel_url.raw_path)
             route = _route(target.endpoint)
             namespaces = tuple(http.rel_url.query.getall("ns", ()))
-            response = await self._answer(_Request(http, target.prefix, namespaces), target.endpoint)
+            with self._borrow() as directory:
+                response = await self._answer(_Request(http, directory, target.prefix, namespaces), target.endpoint)
         except RegistryError as error:
             response = respond(error)
             if isinstance(error, NoAnswer):
@@ -120,7 +132,7 @@ class Distribution:
     async def _answer(self, request: _Request, endpoint: Endpoint) -> web.StreamResponse:
         match endpoint:
             case Ping():
-                self._directory.check(request.namespaces, request.prefix)
+                request.directory.check(request.namespaces, request.prefix)
                 return _json(request, b"{}")
             case ManifestAt():
                 return await self._manifest(request, endpoint)
@@ -202,7 +214,7 @@ class Distribution:
         return web.Response(body=None if request.is_head else found.body, headers=headers)
 
     def _find(self, request: _Request, repository: Repository) -> tuple[Registry, Repository]:
-        return self._directory.find(
+        return request.directory.find(
             request.http.headers.get("Host", ""), request.namespaces, request.prefix, repository
         )
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Final, Protocol
 
 import orjson
 from aiohttp import web
@@ -11,11 +12,24 @@ from aiohttp import web
 from proxy.oci.errors import NotFound, RegistryError, Unsupported
 from proxy.telemetry import METRICS_TYPE, Metrics
 from proxy.web.failures import respond
+from proxy.web.hooks import Hooks
 
 _EXPLAIN: Final = "/explain/"
-_PAGES: Final = "/healthz, /readyz, /metrics and /explain/<repository>:<tag>"
+_HOOKS: Final = "/hooks/"
+_PAGES: Final = "/healthz, /readyz, /metrics, /explain/<repository>:<tag> and /hooks/<upstream>"
 
-Explain = Callable[[str], Awaitable[object]]
+
+class Operated(Protocol):
+    """What operators ask and notify."""
+
+    @property
+    def hooks(self) -> Hooks:
+        """Takes notifications."""
+        ...
+
+    async def explain(self, image: str) -> object:
+        """Say why *image* is what it is, as something JSON can hold. Raises `RegistryError`."""
+        ...
 
 
 class NoSuchPage(NotFound):
@@ -25,24 +39,30 @@ class NoSuchPage(NotFound):
 class Status:
     """Pages for operators and their tools."""
 
-    def __init__(self, metrics: Metrics, ready: Callable[[], bool], explain: Explain) -> None:
+    def __init__(
+        self, metrics: Metrics, ready: Callable[[], bool], borrow: Callable[[], AbstractContextManager[Operated]]
+    ) -> None:
         """Take what is needed.
 
         Args:
             ready: Whether the registry port is listening; never the upstreams' health, or one broken registry
                 would take every replica out of service.
-            explain: Explains an image by its name, as something JSON can hold. Raises `RegistryError`.
+            borrow: Lends what is operated for one request.
         """
         self._metrics = metrics
         self._ready = ready
-        self._explain = explain
+        self._borrow = borrow
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
         try:
+            path = request.rel_url.path
+            if path.startswith(_HOOKS):
+                with self._borrow() as operated:
+                    return await operated.hooks.handle(request, path.removeprefix(_HOOKS))
             if request.method not in ("GET", "HEAD"):
                 raise Unsupported("the admin port answers GET and HEAD")
-            return await self._page(request.rel_url.path)
+            return await self._page(path)
         except RegistryError as error:
             return respond(error)
 
@@ -56,7 +76,8 @@ class Status:
             case "/metrics":
                 return web.Response(body=self._metrics.render(), headers={"Content-Type": METRICS_TYPE})
             case _ if path.startswith(_EXPLAIN):
-                found = await self._explain(path.removeprefix(_EXPLAIN))
+                with self._borrow() as operated:
+                    found = await operated.explain(path.removeprefix(_EXPLAIN))
                 body = orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
                 return web.Response(body=body, headers={"Content-Type": "application/json"})
         raise NoSuchPage(f"the admin port has {_PAGES}")

@@ -146,7 +146,7 @@ async def test_half_written_files_are_nobody_s_answer(folder: Folder, content: D
     (folder.root / "tmp/4567").write_bytes(DATA)
 
     assert await content.get(DIGEST) is None
-    folder.prepare()
+    folder.sweep()
     assert files(folder) == []
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from proxy.store.disk import DiskContent, DiskMetadata, Folder
+from proxy.store.history import Uses
 from proxy.store.memory import LruMemory, MemoryContent, MemoryMetadata
 from proxy.store.tiered import TieredContent, TieredMetadata
 from store.conformance import (
@@ -35,7 +36,7 @@ def folder(tmp_path: Path) -> Folder:
 @pytest.fixture
 async def content(folder: Folder) -> AsyncIterator[TieredContent]:
     """Memory in front of disk, as it is run."""
-    content = TieredContent(MemoryContent(LruMemory(1 << 20)), DiskContent(folder))
+    content = TieredContent(MemoryContent(LruMemory(1 << 20)), DiskContent(folder), Uses())
     yield content
     await content.close()
 
@@ -43,7 +44,7 @@ async def content(folder: Folder) -> AsyncIterator[TieredContent]:
 @pytest.fixture
 def metadata(folder: Folder) -> TieredMetadata:
     """Memory in front of disk, as it is run."""
-    return TieredMetadata(MemoryMetadata(LruMemory(1 << 20)), DiskMetadata(folder, URLS))
+    return TieredMetadata(MemoryMetadata(LruMemory(1 << 20)), DiskMetadata(folder, URLS), Uses())
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ class TestContentThatForgets(ContentConformance):
     @pytest.fixture
     async def content(self, folder: Folder) -> AsyncIterator[TieredContent]:
         """No memory in front of disk."""
-        content = TieredContent(MemoryContent(LruMemory(0)), DiskContent(folder))
+        content = TieredContent(MemoryContent(LruMemory(0)), DiskContent(folder), Uses())
         yield content
         await content.close()
 
@@ -83,13 +84,13 @@ class TestMetadataThatForgets(MetadataConformance):
     @pytest.fixture
     def metadata(self, folder: Folder) -> TieredMetadata:
         """No memory in front of disk."""
-        return TieredMetadata(MemoryMetadata(LruMemory(0)), DiskMetadata(folder, URLS))
+        return TieredMetadata(MemoryMetadata(LruMemory(0)), DiskMetadata(folder, URLS), Uses())
 
 
 async def test_content_is_put_into_both() -> None:
     """What is put is in the fast store at once, and in the one that lasts."""
     fast, slow = MemoryContent(LruMemory(1 << 20)), MemoryContent(LruMemory(1 << 20))
-    await TieredContent(fast, slow).put(DIGEST, DATA)
+    await TieredContent(fast, slow, Uses()).put(DIGEST, DATA)
 
     assert (await fast.get(DIGEST), await slow.get(DIGEST)) == (DATA, DATA)
 
@@ -99,13 +100,13 @@ async def test_content_moves_up_when_it_is_read() -> None:
     fast, slow = MemoryContent(LruMemory(1 << 20)), MemoryContent(LruMemory(1 << 20))
     await slow.put(DIGEST, DATA)
 
-    assert await TieredContent(fast, slow).get(DIGEST) == DATA
+    assert await TieredContent(fast, slow, Uses()).get(DIGEST) == DATA
     assert await fast.get(DIGEST) == DATA
 
 
 async def test_content_of_the_fast_store_is_enough(folder: Folder) -> None:
     """What is in front is answered without looking behind."""
-    tiered = TieredContent(MemoryContent(LruMemory(1 << 20)), DiskContent(folder))
+    tiered = TieredContent(MemoryContent(LruMemory(1 << 20)), DiskContent(folder), Uses())
     await tiered.put(DIGEST, DATA)
     (folder.root / "content/blobs/sha256" / DIGEST.hex).unlink()
 
@@ -115,7 +116,7 @@ async def test_content_of_the_fast_store_is_enough(folder: Folder) -> None:
 async def test_remembering_waits_for_no_disk(folder: Folder) -> None:
     """What is remembered is in the fast store at once, and in the slow one when the store was closed."""
     fast, slow = MemoryContent(LruMemory(1 << 20)), DiskContent(folder)
-    tiered = TieredContent(fast, slow)
+    tiered = TieredContent(fast, slow, Uses())
     await tiered.remember(DIGEST, DATA)
 
     assert await fast.get(DIGEST) == DATA
@@ -125,7 +126,7 @@ async def test_remembering_waits_for_no_disk(folder: Folder) -> None:
 
 async def test_metadata_is_kept_in_both(fast: MemoryMetadata, slow: MemoryMetadata) -> None:
     """What is kept is in the fast store at once, and in the one that lasts."""
-    tiered = TieredMetadata(fast, slow)
+    tiered = TieredMetadata(fast, slow, Uses())
     await tiered.keep_entry(HERE, V1, an_entry())
     await tiered.keep_location(HERE, DIGEST, a_location())
     await tiered.keep_learned(HERE, what_was_learned())
@@ -141,7 +142,7 @@ async def test_metadata_moves_up_when_it_is_read(fast: MemoryMetadata, slow: Mem
     await slow.keep_entry(HERE, V1, an_entry())
     await slow.keep_location(HERE, DIGEST, a_location())
     await slow.keep_learned(HERE, what_was_learned())
-    tiered = TieredMetadata(fast, slow)
+    tiered = TieredMetadata(fast, slow, Uses())
     for read in (tiered.entry(HERE, V1), tiered.location(HERE, DIGEST), tiered.learned(HERE)):
         await read
 
@@ -152,7 +153,7 @@ async def test_metadata_moves_up_when_it_is_read(fast: MemoryMetadata, slow: Mem
 
 async def test_an_entry_is_dropped_from_both(fast: MemoryMetadata, slow: MemoryMetadata) -> None:
     """A dropped entry doesn't come back from behind."""
-    tiered = TieredMetadata(fast, slow)
+    tiered = TieredMetadata(fast, slow, Uses())
     await tiered.keep_entry(HERE, V1, an_entry())
     await tiered.drop_entry(HERE, V1)
 

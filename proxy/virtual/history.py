@@ -1,0 +1,112 @@
+"""What was advertised stays pullable: kept before it is told, and kept alive by every use (law 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import structlog
+
+from proxy.merge.entry import Entry
+from proxy.merge.index import render
+from proxy.oci.content import Descriptor, Manifest
+from proxy.oci.document import Index, parse
+from proxy.oci.mediatype import INDEXES
+from proxy.oci.reference import Digest, Tag
+from proxy.store.base import Content, Metadata, Virtual
+from proxy.virtual.places import Place, Places
+from proxy.virtual.recent import Recent
+from proxy.virtual.together import together
+
+_MOST: Final = 50_000  # generations whose use is remembered; one that was forgotten is passed on again
+
+_log: Final = structlog.get_logger("merge")
+
+
+class History:
+    """Generations: an index, the manifests it names, and where they are.
+
+    A store forgets what isn't used. A client that asks for nothing but a tag, or for nothing but an index it
+    already has, still uses the children: the next machine that starts will ask for them. So the use of one is
+    passed on to all, now and then.
+    """
+
+    def __init__(
+        self,
+        *,
+        metadata: Metadata,
+        content: Content,
+        places: Places,
+        clock: Callable[[], float],
+        noting: float,
+    ) -> None:
+        """Take what is needed.
+
+        Args:
+            clock: Seconds since the epoch.
+            noting: Seconds within which a use isn't passed on again.
+        """
+        self._metadata = metadata
+        self._content = content
+        self._places = places
+        self._clock = clock
+        self._noting = noting
+        self._used: Recent[tuple[Virtual, Digest], bool] = Recent(_MOST)
+
+    async def publish(self, virtual: Virtual, tag: Tag, entry: Entry, body: bytes | None) -> None:
+        """Keep content, then locations, then the tag: whoever reads the tag can fetch what it stands for."""
+        if body is not None:
+            await self._content.put(entry.descriptor.digest, body)
+        await self._keep_locations(virtual, entry)
+        await self._metadata.keep_entry(virtual, tag, entry)
+
+    async def used_tag(self, virtual: Virtual, entry: Entry) -> None:
+        """A tag was asked for that stands for *entry*: its index, children and locations are used, too."""
+        if not self._is_due(virtual, entry.descriptor.digest):
+            return
+        if entry.merged and not await self._content.touch(entry.descriptor.digest):
+            await self.restore(entry)
+        await self._keep_locations(virtual, entry)
+        await together(self._content.touch(child.digest) for child, _ in _locations(entry))
+
+    async def used_digest(self, virtual: Virtual, manifest: Manifest) -> None:
+        """A manifest was asked for by digest: if it is an index, its children and their locations are used, too."""
+        if manifest.descriptor.media_type not in INDEXES or not self._is_due(virtual, manifest.descriptor.digest):
+            return
+        document = parse(manifest.body, manifest.descriptor.media_type)
+        children = document.manifests if isinstance(document, Index) else ()
+        await together(self._use(virtual, child.digest) for child in children)
+
+    async def restore(self, entry: Entry) -> bytes | None:
+        """Write an index again that content has lost: it is a function of its children (law 2)."""
+        again = render([child for part in entry.parts for child in part.children])
+        if again.descriptor.digest != entry.descriptor.digest:
+            return None
+        _log.warning("index written again", digest=again.descriptor.digest)
+        await self._content.put(again.descriptor.digest, again.body)
+        return again.body
+
+    async def _keep_locations(self, virtual: Virtual, entry: Entry) -> None:
+        await together(
+            self._places.keep_manifest(virtual, descriptor, place) for descriptor, place in _locations(entry)
+        )
+
+    async def _use(self, virtual: Virtual, digest: Digest) -> None:
+        await self._places.manifest(virtual, digest)
+        await self._content.touch(digest)
+
+    def _is_due(self, virtual: Virtual, digest: Digest) -> bool:
+        now = self._clock()
+        due = self._used.get((virtual, digest), now) is None
+        if due:
+            self._used.put((virtual, digest), value=True, until=now + self._noting)
+        return due
+
+
+def _locations(entry: Entry) -> Iterable[tuple[Descriptor, Place | None]]:
+    """Return where each manifest of *entry* is to be fetched from."""
+    if not entry.merged:
+        part = entry.parts[0]
+        return [(entry.descriptor, (part.upstream, part.repository))]
+    children = [(child, (part.upstream, part.repository)) for part in entry.parts for child in part.children]
+    return [(entry.descriptor, None), *children]

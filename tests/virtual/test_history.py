@@ -1,0 +1,249 @@
+"""Digests that were given out, through the whole service: for as long as they are used, over restarts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from structlog.testing import capture_logs
+
+from conftest import Answer, Clock, Proxy, StartProxy, until
+from images import ARM, V1, VIRTUAL, X86, push, push_index, push_pair
+from proxy.oci.reference import Digest
+from proxy.store import history
+from proxy.store.disk import Folder
+from proxy.store.history import Pruner
+from proxy.telemetry import Metrics
+from scripted import Origin, status
+
+TAG = "/v2/kimoqi/alpine/manifests/1.0"
+DAY = 86_400.0
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """Where the proxies of a test keep what they keep."""
+    return tmp_path / "cache"
+
+
+def children(index: Answer) -> list[str]:
+    """Return the digests that an index names."""
+    return [child["digest"] for child in orjson.loads(index.body)["manifests"]]
+
+
+async def by_digest(proxy: Proxy, digest: str) -> Answer:
+    """Pull a manifest by digest."""
+    return await proxy.get(f"/v2/kimoqi/alpine/manifests/{digest}")
+
+
+def files(cache: Path, kind: str = "") -> list[Path]:
+    """Return what is kept."""
+    return sorted(path for path in (cache / kind).rglob("*") if path.is_file())
+
+
+async def nothing(seconds: float) -> None:
+    """Sleep no time at all."""
+
+
+async def prune(cache: Path, clock: Clock) -> int:
+    """Prune as the service does, by the clock of the test."""
+    return await Pruner(Folder(cache, clock), 30 * DAY, Metrics(), clock=clock, sleep=nothing).prune()
+
+
+async def moved(proxy: Proxy, origin: Origin, clock: Clock) -> tuple[Answer, Answer]:
+    """Pull the tag, push new images, and pull again; return both generations."""
+    push_pair(origin.registry)
+    before = await proxy.get(TAG)
+    push(origin.registry, X86, platform="linux/amd64", text="new x86")
+    push(origin.registry, ARM, platform="linux/arm64", text="new arm")
+    clock.advance(61)
+    after = await proxy.get(TAG)
+    assert before.headers["Docker-Content-Digest"] != after.headers["Docker-Content-Digest"]
+    return before, after
+
+
+async def test_a_pinned_digest_survives_its_tag(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], clock: Clock, cache: Path
+) -> None:
+    """A deploy pinned by digest is pulled for months after the tag moved, over restarts, with its children."""
+    proxy = await start(origin, rule=[rule])
+    pinned, _ = await moved(proxy, origin, clock)
+    for _ in range(4):
+        clock.advance(29 * DAY)
+        proxy = await start(origin, rule=[rule])
+        found = await by_digest(proxy, pinned.headers["Docker-Content-Digest"])
+        assert (found.status, found.body) == (200, pinned.body)
+        await prune(cache, clock)
+
+    answers = [await by_digest(await start(origin, rule=[rule]), child) for child in children(pinned)]
+    assert [Digest.of(answer.body) for answer in answers] == children(pinned)
+
+
+async def test_children_live_as_long_as_their_index(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], clock: Clock, cache: Path
+) -> None:
+    """Children that nobody asked for stay, as long as their index is used: even if their registry drops them."""
+    proxy = await start(origin, rule=[rule])
+    pinned, _ = await moved(proxy, origin, clock)
+    for _ in range(50):
+        clock.advance(DAY)
+        await by_digest(proxy, pinned.headers["Docker-Content-Digest"])
+    await prune(cache, clock)
+    for repository in (X86, ARM):
+        for child in children(pinned):
+            origin.fail(f"{repository}/manifests/{child}", status(404))
+
+    again = await start(origin, rule=[rule])
+    assert [(await by_digest(again, child)).status for child in children(pinned)] == [200, 200]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("ttl", ["60s", "forever"])
+async def test_a_tag_in_use_keeps_its_index_and_children(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], clock: Clock, cache: Path, method: str, ttl: str
+) -> None:
+    """A hot tag that is only ever answered keeps what it stands for, revalidated or not."""
+    push_pair(origin.registry)
+    proxy = await start(origin, rule=[rule], cache={"tag_ttl": ttl})
+    index = await proxy.get(TAG)
+    for _ in range(50):
+        clock.advance(DAY)
+        assert (await proxy.get(TAG, method)).status == 200
+    await prune(cache, clock)
+    origin.fail(".", status(500))
+
+    again = await start(origin, rule=[rule])
+    digests = [index.headers["Docker-Content-Digest"], *children(index)]
+    assert [(await by_digest(again, digest)).status for digest in digests] == [200, 200, 200]
+
+
+async def test_a_tag_in_use_survives_an_outage(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], clock: Clock, cache: Path
+) -> None:
+    """While no registry confirms anything, uses count all the same."""
+    push_pair(origin.registry)
+    settings: dict[str, Any] = {"rule": [rule], "cache": {"stale_if_error": "90d"}}
+    proxy = await start(origin, **settings)
+    index = await proxy.get(TAG)
+    origin.fail(".", status(500))
+    for _ in range(50):
+        clock.advance(DAY)
+        assert (await proxy.head(TAG)).status == 200
+    await prune(cache, clock)
+
+    again = await start(origin, **settings)
+    assert (await again.get(TAG)).body == index.body
+
+
+async def test_what_nobody_used_is_forgotten(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], clock: Clock, cache: Path
+) -> None:
+    """A generation that nobody asked for during the history is gone, and the one in use is not."""
+    proxy = await start(origin, rule=[rule])
+    before, after = await moved(proxy, origin, clock)
+    clock.advance(30 * DAY)
+    await proxy.get(TAG)
+    clock.advance(2 * DAY)
+
+    assert await prune(cache, clock) > 0
+    again = await start(origin, rule=[rule])
+    assert (await by_digest(again, before.headers["Docker-Content-Digest"])).status == 404
+    assert (await by_digest(again, after.headers["Docker-Content-Digest"])).body == after.body
+
+
+async def test_what_was_pruned_comes_back_when_it_is_used(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], clock: Clock, cache: Path
+) -> None:
+    """A process that still answers from memory what the disk forgot writes it again before it says so."""
+    push_pair(origin.registry)
+    proxy = await start(origin, rule=[rule])
+    index = await proxy.get(TAG)
+    clock.advance(40 * DAY)
+    await prune(cache, clock)
+    assert files(cache) == []
+
+    assert (await by_digest(proxy, index.headers["Docker-Content-Digest"])).status == 200
+    again = await start(origin, rule=[rule])
+    assert (await by_digest(again, index.headers["Docker-Content-Digest"])).body == index.body
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_an_index_that_was_lost_is_written_again(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], cache: Path, method: str
+) -> None:
+    """A tag whose index's file is gone is answered all the same: the index follows from its children."""
+    push_pair(origin.registry)
+    index = await (await start(origin, rule=[rule])).get(TAG)
+    digest = index.headers["Docker-Content-Digest"]
+    (cache / "content/blobs" / digest.replace(":", "/")).unlink()
+    with capture_logs() as logs:
+        answer = await (await start(origin, rule=[rule])).get(TAG, method)
+
+    assert answer.headers["Docker-Content-Digest"] == digest
+    assert [log["event"] for log in logs if log["event"] == "index written again"] == ["index written again"]
+    assert (await by_digest(await start(origin, rule=[rule]), digest)).body == index.body
+
+
+async def test_an_index_of_its_author_is_kept_like_any_other(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], clock: Clock, cache: Path
+) -> None:
+    """What is passed through is in use while its tag is."""
+    children = [push(origin.registry, VIRTUAL, platform="linux/amd64", text="amd64")]
+    author = push_index(
+        origin.registry,
+        VIRTUAL,
+        V1,
+        [
+            {
+                "mediaType": child.media_type,
+                "digest": child.digest,
+                "size": child.size,
+                "platform": {"os": "linux", "architecture": "amd64"},
+            }
+            for child in children
+        ],
+    )
+    proxy = await start(origin, rule=[rule], cache={"tag_ttl": "forever"})
+    for _ in range(40):
+        assert (await proxy.head(TAG)).headers["Docker-Content-Digest"] == author.digest
+        clock.advance(DAY)
+
+    await prune(cache, clock)
+    origin.fail(".", status(500))
+    answers = [await by_digest(await start(origin, rule=[rule]), each) for each in (author.digest,)]
+    assert [answer.status for answer in answers] == [200]
+
+
+async def test_a_blob_is_no_manifest(origin: Origin, start: StartProxy, rule: dict[str, Any], cache: Path) -> None:
+    """An image config that was read for a merge isn't served where manifests are, and no location of it is kept."""
+    push_pair(origin.registry)
+    proxy = await start(origin, rule=[rule])
+    index = await proxy.get(TAG)
+    manifest = orjson.loads((await by_digest(proxy, children(index)[0])).body)
+    kept = files(cache, "locations")
+
+    assert (await by_digest(proxy, manifest["config"]["digest"])).status == 404
+    assert files(cache, "locations") == kept
+
+
+async def test_the_service_prunes(
+    origin: Origin,
+    start: StartProxy,
+    rule: dict[str, Any],
+    clock: Clock,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The running service deletes what is too old by itself, and counts it."""
+    old = cache / "content/blobs/sha256" / ("0" * 64)
+    old.parent.mkdir(parents=True)
+    old.touch()
+    os.utime(old, (clock() - 32 * DAY,) * 2)
+    monkeypatch.setattr(history, "_FIRST", 0.0)
+    proxy = await start(origin, rule=[rule])
+    await until(lambda: not old.exists())
+
+    assert b'manifuse_pruned_files_total{kind="content"} 1.0' in (await proxy.page("/metrics")).body
