@@ -37,7 +37,9 @@ async def post(
     """Send a notification."""
     body = document if isinstance(document, bytes) else orjson.dumps(document)
     headers = {"Authorization": authorization} if authorization else {}
-    async with proxy.session.post(f"{proxy.admin}/hooks/{upstream}", data=io.BytesIO(body), headers=headers) as response:
+    async with proxy.session.post(
+        f"{proxy.admin}/hooks/{upstream}", data=io.BytesIO(body), headers=headers
+    ) as response:
         return Answer(response.status, response.headers, await response.read())
 
 
