@@ -24,6 +24,7 @@ from proxy.oci.registry import Registry
 from proxy.settings.keys import CredentialSettings, HooksSettings, Settings, UpstreamSettings
 from proxy.settings.load import Problem, SettingsInvalid
 from proxy.store.base import Content, Metadata
+from proxy.store.behind import Behind
 from proxy.store.disk import DiskContent, DiskMetadata, Folder
 from proxy.store.history import Pruner, Uses, noting
 from proxy.store.memory import LruMemory, MemoryContent, MemoryMetadata, Shared
@@ -282,10 +283,11 @@ async def _stores(
     urls = {upstream.name: str(upstream.url) for upstream in settings.upstream}
     history = settings.cache.history
     uses = Uses(noting(history), clock)
-    content = TieredContent(MemoryContent(memory), DiskContent(folder), uses)
-    stack.push_async_callback(content.close)
+    behind = Behind()
+    stack.push_async_callback(behind.close)
+    content = TieredContent(MemoryContent(memory), DiskContent(folder), uses, behind)
     await stack.enter_async_context(_behind(Pruner(folder, history, metrics, clock=clock).run()))
-    return content, TieredMetadata(MemoryMetadata(memory), DiskMetadata(folder, urls), uses)
+    return content, TieredMetadata(MemoryMetadata(memory), DiskMetadata(folder, urls), uses, behind)
 
 
 @asynccontextmanager

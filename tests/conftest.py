@@ -82,6 +82,15 @@ async def until(condition: Callable[[], bool]) -> None:
     raise AssertionError("what the test waits for didn't happen")
 
 
+async def settled(folder: Path) -> None:
+    """Wait until what is written behind the answers is on disk: nothing in *folder* changes any more."""
+    seen: list[set[Path]] = []
+    while len(seen) < 3 or seen[-1] != seen[-3]:
+        await asyncio.sleep(0.01)
+        seen.append(set(folder.rglob("*")))
+        assert len(seen) < 1000, "the folder never came to rest"
+
+
 StartProxy = Callable[..., Coroutine[Any, Any, Proxy]]
 
 
@@ -124,6 +133,7 @@ async def start(tmp_path: Path, clock: Clock) -> AsyncIterator[StartProxy]:
             ]
             cache = {"dir": tmp_path / "cache", "stale_while_revalidate": "0s", **settings.pop("cache", {})}
             ports = {"listen": "127.0.0.1:0", "admin_listen": "127.0.0.1:0", "drain": "1s"}
+            await settled(tmp_path)
             loaded = Settings.model_validate({"upstream": upstreams, "cache": cache, **ports, **settings})
             service = await stack.enter_async_context(serve(loaded, clock))
             return Proxy(

@@ -11,7 +11,7 @@ from proxy.merge.entry import Entry, Part
 from proxy.merge.freshness import Freshness
 from proxy.merge.index import order, render
 from proxy.merge.outcome import Absent, Failed, Found, ManyImages, OtherArtifact, Outcome, SingleImage
-from proxy.merge.plan import Guessed, Plan
+from proxy.merge.plan import Guessed, Hint, Plan
 from proxy.merge.rule import Base, OnPartial
 from proxy.oci.content import Descriptor, Manifest
 from proxy.oci.errors import ManifestUnknown, NoAnswer, Refused, RegistryError, Unreachable
@@ -125,14 +125,18 @@ def _believe(plan: Plan, outcome: Outcome, outcomes: Sequence[Outcome], previous
     """Take a refused name for absent where it was only a conjecture and something else was found.
 
     Registries refuse what doesn't exist (ghcr.io does); the virtual name itself usually doesn't. Once it was
-    part of a generation it is no conjecture any more.
+    part of a generation it is no conjecture any more, and neither is a guess that came true for another tag.
     """
     if not isinstance(outcome, Failed) or not isinstance(outcome.error, Refused):
         return outcome
-    conjecture = outcome.source == plan.base or isinstance(outcome.source.hint, Guessed)
+    conjecture = outcome.source == plan.base or _is_conjecture(plan, outcome.source.hint)
     seen = previous is not None and outcome.source.place in previous.digests()
     found = any(isinstance(other, Found) for other in outcomes)
     return Absent(outcome.source, outcome.seconds) if conjecture and found and not seen else outcome
+
+
+def _is_conjecture(plan: Plan, hint: Hint) -> bool:
+    return isinstance(hint, Guessed) and hint.token not in plan.proven
 
 
 def _already_whole(plan: Plan, base: Found) -> bool:

@@ -71,6 +71,7 @@ class Plan:
     Attributes:
         base: The virtual name itself, or None where the rule ignores it.
         guessing: Whether *sources* are candidates, most of which don't exist: they are asked with HEAD first.
+        proven: Tokens of guesses that came true for this repository before: their repositories exist.
         impossible: Sentences about sources whose names would break the grammar.
     """
 
@@ -81,6 +82,7 @@ class Plan:
     sources: tuple[Source, ...]
     base: Source | None
     guessing: bool = False
+    proven: frozenset[str] = frozenset()
     impossible: tuple[str, ...] = ()
 
     @property
@@ -114,6 +116,7 @@ def plan_tag(rule: Rule, upstream: str, repository: Repository, tag: Tag, learne
         sources=tuple(source for source in sources if base is None or source.place != base.place),
         base=base,
         guessing=not _certain(rule, learned),
+        proven=frozenset(learned.tokens) if learned else frozenset(),
     )
 
 

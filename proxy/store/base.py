@@ -43,7 +43,7 @@ class Metadata(Protocol):
         ...
 
     async def keep_entry(self, virtual: Virtual, tag: Tag, entry: Entry) -> None:
-        """Keep *entry*; from now on it is what the tag stands for."""
+        """Keep *entry*: from now on it is what the tag stands for, and after a restart a moment later."""
         ...
 
     async def drop_entry(self, virtual: Virtual, tag: Tag) -> None:
@@ -55,7 +55,11 @@ class Metadata(Protocol):
         ...
 
     async def keep_location(self, virtual: Virtual, digest: Digest, location: Location) -> None:
-        """Keep where *digest* is."""
+        """Keep where *digest* is. It lasts when this returns."""
+        ...
+
+    async def remember_location(self, virtual: Virtual, digest: Digest, location: Location) -> None:
+        """Keep where *digest* is, which could be found again: at once where that is quick, lasting a moment later."""
         ...
 
     async def learned(self, virtual: Virtual) -> Learned | None:

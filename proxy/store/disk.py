@@ -1,9 +1,9 @@
 """Remembering on disk: one file a thing, written whole or not at all.
 
     <dir>/content/blobs/sha256/<hex>     manifests and configs, laid out as an OCI image layout's blobs
-    <dir>/tags/<ab>/<sha256>.json        entries, named by the hash of URL, repository and tag
-    <dir>/locations/<ab>/<sha256>.json   where a digest of a virtual repository is
-    <dir>/learned/<ab>/<sha256>.json     naming conventions that came true
+    <dir>/tags/<sha256>.json             entries, named by the hash of URL, repository and tag
+    <dir>/locations/<sha256>.json   where a digest of a virtual repository is
+    <dir>/learned/<sha256>.json     naming conventions that came true
     <dir>/tmp/                           files being written
 
 A file is written under `tmp`, synced and renamed, so that a crash leaves the old one or the new one. Its time of
@@ -35,7 +35,7 @@ from proxy.store.base import Location, Virtual
 T = TypeVar("T", Entry, Location, Learned)
 
 _STARTED: Final = uuid4().hex  # tells our scratch files from those of a killed process that had our id
-_ATTEMPTS: Final = 3  # at writing a file while somebody else removes folders
+_RETRIES: Final = 2  # of writing a file while somebody else removes folders
 
 _log: Final = structlog.get_logger("store")
 
@@ -169,6 +169,10 @@ class DiskMetadata:
         """Keep where *digest* is."""
         await self._folder.write(self._path("locations", virtual, f"@{digest}"), codec.encode(location))
 
+    async def remember_location(self, virtual: Virtual, digest: Digest, location: Location) -> None:
+        """Keep where *digest* is."""
+        await self.keep_location(virtual, digest, location)
+
     async def learned(self, virtual: Virtual) -> Learned | None:
         """Return which naming convention came true."""
         return await self._read(self._path("learned", virtual), codec.learned)
@@ -192,7 +196,7 @@ class DiskMetadata:
         """Name a record's file by a hash: names may be too long for a file system, or differ only in case."""
         name = f"{self._urls[virtual.upstream]} {virtual.repository}{suffix}"  # a URL may have a path, but no space
         key = hashlib.sha256(name.encode()).hexdigest()
-        return f"{kind}/{key[:2]}/{key}.json"
+        return f"{kind}/{key}.json"
 
     async def _read(self, path: str, read: Callable[[codec.Json], T]) -> T | None:
         data = await self._folder.read(path)
@@ -224,16 +228,15 @@ def _write_durably(scratch: Path, target: Path, data: bytes, now: float) -> None
 
     Runs in a thread: one hop for all of it.
     """
-    for attempt in range(_ATTEMPTS):
+    for _ in range(_RETRIES):
         try:
             _write(scratch, target, data, now)
         except FileNotFoundError:
-            if attempt + 1 == _ATTEMPTS:
-                raise
             scratch.parent.mkdir(parents=True, exist_ok=True)
             target.parent.mkdir(parents=True, exist_ok=True)
         else:
             return
+    _write(scratch, target, data, now)
 
 
 def _write(scratch: Path, target: Path, data: bytes, now: float) -> None:

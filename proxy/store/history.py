@@ -134,10 +134,10 @@ def _delete(folder: Folder, path: Path, before: float) -> bool:
     It is moved aside and looked at again: a use that came in between puts it back, one that comes later finds it
     gone and writes it anew. So no lock is needed, not even between processes.
     """
-    aside = folder.scratch()
     try:
         if path.stat().st_mtime >= before:
             return False
+        aside = folder.scratch()
         path.replace(aside)
         used = aside.stat().st_mtime >= before
         if used:

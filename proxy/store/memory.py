@@ -112,6 +112,10 @@ class MemoryMetadata:
         """Keep where *digest* is."""
         self._kept.put((self, virtual, digest), location, ITEM_OVERHEAD)
 
+    async def remember_location(self, virtual: Virtual, digest: Digest, location: Location) -> None:
+        """Keep where *digest* is."""
+        await self.keep_location(virtual, digest, location)
+
     async def learned(self, virtual: Virtual) -> Learned | None:
         """Return which naming convention came true."""
         found = self._kept.get((self, virtual, None))

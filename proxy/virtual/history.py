@@ -54,20 +54,30 @@ class History:
         self._used: Recent[tuple[Virtual, Digest], bool] = Recent(_MOST)
 
     async def publish(self, virtual: Virtual, tag: Tag, entry: Entry, body: bytes | None) -> None:
-        """Keep content, then locations, then the tag: whoever reads the tag can fetch what it stands for."""
+        """Keep content and locations, then the tag: whoever is told its digest can fetch what it stands for.
+
+        An index of our own lasts when this returns; everything else could be had again, and lasts a moment later.
+        """
+        keeping = [self._keep_locations(virtual, entry)]
         if body is not None:
-            await self._content.put(entry.descriptor.digest, body)
-        await self._keep_locations(virtual, entry)
+            keeping.append(self._content.put(entry.descriptor.digest, body))
+        await together(keeping)
         await self._metadata.keep_entry(virtual, tag, entry)
 
-    async def used_tag(self, virtual: Virtual, entry: Entry) -> None:
-        """A tag was asked for that stands for *entry*: its index, children and locations are used, too."""
-        if not self._is_due(virtual, entry.descriptor.digest):
-            return
-        if entry.merged and not await self._content.touch(entry.descriptor.digest):
-            await self.restore(entry)
+    async def used_tag(self, virtual: Virtual, entry: Entry) -> bool:
+        """A tag was asked for that stands for *entry*: its index, children and locations are used, too.
+
+        Returns False where the index is lost for good, so that nobody may be told its digest any more.
+        """
+        digest = entry.descriptor.digest
+        if not self._is_due(virtual, digest):
+            return True
+        if entry.merged and not await self._content.touch(digest) and await self.restore(entry) is None:
+            self._used.drop((virtual, digest))
+            return False
         await self._keep_locations(virtual, entry)
         await together(self._content.touch(child.digest) for child, _ in _locations(entry))
+        return True
 
     async def used_digest(self, virtual: Virtual, manifest: Manifest) -> None:
         """A manifest was asked for by digest: if it is an index, its children and their locations are used, too."""

@@ -104,8 +104,8 @@ class Manifests:
         """Return what *tag* stands for. Raises `ManifestUnknown`, `Refused` or `NoAnswer`."""
         now = self._clock()
         entry = await self._entry(virtual, tag)
-        if entry:
-            await self._history.used_tag(virtual, entry)
+        if entry and not await self._history.used_tag(virtual, entry):
+            entry = None
         age = now - entry.checked_at if entry else 0.0
         judged = self._freshness(virtual, tag).judge(age) if entry else Age.EXPIRED
         if entry and judged is Age.FRESH:

@@ -56,11 +56,13 @@ class Places:
         return found if found is None or found.upstream in ("", *self._upstreams) else None
 
     async def keep_manifest(self, virtual: Virtual, descriptor: Descriptor, place: Place | None) -> None:
-        """Remember where a manifest is; *place* None means: it is an index of our own."""
-        upstream, repository = place or ("", virtual.repository)
-        location = Location(upstream, repository, descriptor.media_type)
-        if await self._durable.location(virtual, descriptor.digest) != location:
-            await self._durable.keep_location(virtual, descriptor.digest, location)
+        """Remember where a manifest is; *place* None means: it is an index of our own, which nobody else has."""
+        if place is None:
+            own = Location("", virtual.repository, descriptor.media_type)
+            await self._durable.keep_location(virtual, descriptor.digest, own)
+        else:
+            found = Location(*place, descriptor.media_type)
+            await self._durable.remember_location(virtual, descriptor.digest, found)
 
     async def blob(self, virtual: Virtual, digest: Digest) -> Place | None:
         """Return where a blob was last found."""

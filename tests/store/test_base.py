@@ -6,6 +6,7 @@ from pathlib import Path
 
 from proxy.oci.reference import Repository
 from proxy.store.base import Content, Metadata, Virtual
+from proxy.store.behind import Behind
 from proxy.store.disk import DiskContent, DiskMetadata, Folder
 from proxy.store.history import Uses
 from proxy.store.memory import LruMemory, MemoryContent, MemoryMetadata, Shared
@@ -23,7 +24,7 @@ def test_every_store_has_the_protocols_shape(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     contents: list[Content] = [MemoryContent(budget), DiskContent(folder)]
     metadata: list[Metadata] = [MemoryMetadata(budget), DiskMetadata(folder, {})]
-    contents.append(TieredContent(contents[0], contents[1], Uses()))
-    metadata.append(TieredMetadata(metadata[0], metadata[1], Uses()))
+    contents.append(TieredContent(contents[0], contents[1], Uses(), Behind()))
+    metadata.append(TieredMetadata(metadata[0], metadata[1], Uses(), Behind()))
 
     assert len(contents) == len(metadata) == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from structlog.testing import capture_logs
 
 from conftest import Clock
 from proxy.oci.reference import Digest
+from proxy.store.behind import Behind
 from proxy.store.disk import DiskContent, DiskMetadata, Folder
 from proxy.store.history import Pruner, Uses, noting
 from proxy.store.memory import LruMemory, MemoryContent, MemoryMetadata
@@ -57,15 +59,23 @@ def pruner(folder: Folder, clock: Clock, metrics: Metrics) -> Pruner:
 
 
 @pytest.fixture
-def content(folder: Folder, clock: Clock) -> TieredContent:
-    """Memory in front of disk, as it is run."""
-    return TieredContent(MemoryContent(LruMemory(1 << 20)), DiskContent(folder), Uses(DAY, clock))
+async def behind() -> AsyncIterator[Behind]:
+    """The writes that nobody waits for."""
+    behind = Behind()
+    yield behind
+    await behind.close()
 
 
 @pytest.fixture
-def metadata(folder: Folder, clock: Clock) -> TieredMetadata:
+def content(folder: Folder, clock: Clock, behind: Behind) -> TieredContent:
     """Memory in front of disk, as it is run."""
-    return TieredMetadata(MemoryMetadata(LruMemory(1 << 20)), DiskMetadata(folder, URLS), Uses(DAY, clock))
+    return TieredContent(MemoryContent(LruMemory(1 << 20)), DiskContent(folder), Uses(DAY, clock), behind)
+
+
+@pytest.fixture
+def metadata(folder: Folder, clock: Clock, behind: Behind) -> TieredMetadata:
+    """Memory in front of disk, as it is run."""
+    return TieredMetadata(MemoryMetadata(LruMemory(1 << 20)), DiskMetadata(folder, URLS), Uses(DAY, clock), behind)
 
 
 def files(folder: Folder) -> list[Path]:
@@ -79,24 +89,26 @@ def pruned(metrics: Metrics) -> dict[str, float]:
     return {s.labels["kind"]: s.value for f in families for s in f.samples if s.name == "manifuse_pruned_files_total"}
 
 
-async def keep_one_of_each(content: TieredContent, metadata: TieredMetadata) -> None:
-    """Keep something of every kind."""
+async def keep_one_of_each(content: TieredContent, metadata: TieredMetadata, behind: Behind) -> None:
+    """Keep something of every kind, and wait until the disk has it."""
     await content.put(DIGEST, DATA)
     await metadata.keep_entry(HERE, V1, an_entry())
     await metadata.keep_location(HERE, DIGEST, a_location())
     await metadata.keep_learned(HERE, what_was_learned())
+    await behind.close()
 
 
 async def test_what_nobody_used_is_deleted(
     folder: Folder,
     content: TieredContent,
     metadata: TieredMetadata,
+    behind: Behind,
     pruner: Pruner,
     clock: Clock,
     metrics: Metrics,
 ) -> None:
     """Files without a use for long are gone, with the folders they were in; counted by kind, told in one line."""
-    await keep_one_of_each(content, metadata)
+    await keep_one_of_each(content, metadata, behind)
     clock.advance(HISTORY + DAY + 1)
     with capture_logs() as logs:
         assert await pruner.prune() == 4
@@ -108,10 +120,15 @@ async def test_what_nobody_used_is_deleted(
 
 
 async def test_nothing_younger_is_deleted(
-    folder: Folder, content: TieredContent, metadata: TieredMetadata, pruner: Pruner, clock: Clock
+    folder: Folder,
+    content: TieredContent,
+    metadata: TieredMetadata,
+    behind: Behind,
+    pruner: Pruner,
+    clock: Clock,
 ) -> None:
     """Up to the last second, and for as long as a use may be noted late, everything stays and nothing is said."""
-    await keep_one_of_each(content, metadata)
+    await keep_one_of_each(content, metadata, behind)
     clock.advance(HISTORY + DAY)
     with capture_logs() as logs:
         assert await pruner.prune() == 0
@@ -121,10 +138,15 @@ async def test_nothing_younger_is_deleted(
 
 
 async def test_what_memory_answers_is_in_use(
-    folder: Folder, content: TieredContent, metadata: TieredMetadata, pruner: Pruner, clock: Clock
+    folder: Folder,
+    content: TieredContent,
+    metadata: TieredMetadata,
+    behind: Behind,
+    pruner: Pruner,
+    clock: Clock,
 ) -> None:
     """Files of what is answered from memory for months, without being read, stay."""
-    await keep_one_of_each(content, metadata)
+    await keep_one_of_each(content, metadata, behind)
     for _ in range(70):
         clock.advance(DAY)
         assert await content.get(DIGEST) == DATA
@@ -142,7 +164,7 @@ async def test_what_the_disk_answers_is_in_use(folder: Folder, pruner: Pruner, c
     await disk.put(DIGEST, DATA)
     for _ in range(3):
         clock.advance(HISTORY)
-        assert await TieredContent(MemoryContent(LruMemory(0)), disk, Uses(DAY, clock)).get(DIGEST) == DATA
+        assert await TieredContent(MemoryContent(LruMemory(0)), disk, Uses(DAY, clock), Behind()).get(DIGEST) == DATA
         assert await pruner.prune() == 0
 
 
@@ -162,12 +184,13 @@ async def test_a_use_is_noted_once_a_day(folder: Folder, content: TieredContent,
 
 
 async def test_what_the_disk_lost_is_written_again(
-    folder: Folder, content: TieredContent, metadata: TieredMetadata, clock: Clock
+    folder: Folder, content: TieredContent, metadata: TieredMetadata, behind: Behind, clock: Clock
 ) -> None:
     """What is still in memory is back on disk at its next use: it is being advertised."""
-    await keep_one_of_each(content, metadata)
+    await keep_one_of_each(content, metadata, behind)
     for path in files(folder):
         path.unlink()
+    clock.advance(DAY)
 
     await content.get(DIGEST)
     await metadata.location(HERE, DIGEST)
@@ -177,12 +200,13 @@ async def test_what_the_disk_lost_is_written_again(
 
 
 async def test_a_file_that_can_not_be_dated_is_no_trouble(
-    folder: Folder, content: TieredContent, tmp_path: Path
+    folder: Folder, content: TieredContent, clock: Clock, tmp_path: Path
 ) -> None:
     """Where the disk refuses, the answer is given and one warning says so."""
     await content.put(DIGEST, DATA)
     folder.root.rename(tmp_path / "gone")
     folder.root.touch()  # a file where the folder was
+    clock.advance(DAY)
     with capture_logs() as logs:
         assert await content.get(DIGEST) == DATA
         assert await content.get(DIGEST) == DATA
@@ -192,7 +216,7 @@ async def test_a_file_that_can_not_be_dated_is_no_trouble(
 
 async def test_a_use_while_pruning_wins(folder: Folder, pruner: Pruner, clock: Clock) -> None:
     """Content that is used at the very moment is either kept or written again."""
-    content = TieredContent(MemoryContent(LruMemory(1 << 20)), DiskContent(folder), Uses(0.0, clock))
+    content = TieredContent(MemoryContent(LruMemory(1 << 20)), DiskContent(folder), Uses(0.0, clock), Behind())
     bodies = [str(n).encode() for n in range(300)]
     for body in bodies:
         await content.put(Digest.of(body), body)
@@ -203,6 +227,40 @@ async def test_a_use_while_pruning_wins(folder: Folder, pruner: Pruner, clock: C
 
     assert await pruner.prune() == 0
     assert len(files(folder)) == 300
+
+
+class Busy(Folder):
+    """A folder whose content is used at the very moment that it is about to be deleted."""
+
+    def scratch(self) -> Path:
+        """Use everything, then return a path."""
+        for path in files(self):
+            os.utime(path, (self._clock(),) * 2)
+        return super().scratch()
+
+
+async def test_a_use_in_the_last_moment_puts_a_file_back(folder: Folder, clock: Clock, metrics: Metrics) -> None:
+    """What is used after it was found old, and before it is gone, stays where it was."""
+    await DiskContent(folder).put(DIGEST, DATA)
+    clock.advance(2 * HISTORY)
+
+    assert await Pruner(Busy(folder.root, clock), HISTORY, metrics, clock=clock, sleep=Pause()).prune() == 0
+    assert await DiskContent(folder).get(DIGEST) == DATA
+    assert len(files(folder)) == 1
+
+
+async def test_what_can_not_be_deleted_stays(folder: Folder, pruner: Pruner, clock: Clock) -> None:
+    """Where the disk refuses, nothing raises and one warning says so."""
+    for data in (DATA, b"other"):
+        await DiskContent(folder).put(Digest.of(data), data)
+    clock.advance(2 * HISTORY)
+    (folder.root / "tmp").rmdir()
+    (folder.root / "tmp").touch()  # a file where the folder was
+    with capture_logs() as logs:
+        assert await pruner.prune() == 0
+
+    assert [log["doing"] for log in logs] == ["prune"]
+    assert len(files(folder)) == 3
 
 
 async def test_many_files_are_deleted_in_slices(folder: Folder, clock: Clock, metrics: Metrics) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.store.behind import Behind
 from proxy.store.disk import DiskContent, DiskMetadata, Folder
 from proxy.store.history import Uses
 from proxy.store.memory import LruMemory, MemoryContent, MemoryMetadata
@@ -36,15 +37,15 @@ def folder(tmp_path: Path) -> Folder:
 @pytest.fixture
 async def content(folder: Folder) -> AsyncIterator[TieredContent]:
     """Memory in front of disk, as it is run."""
-    content = TieredContent(MemoryContent(LruMemory(1 << 20)), DiskContent(folder), Uses())
-    yield content
-    await content.close()
+    behind = Behind()
+    yield TieredContent(MemoryContent(LruMemory(1 << 20)), DiskContent(folder), Uses(), behind)
+    await behind.close()
 
 
 @pytest.fixture
 def metadata(folder: Folder) -> TieredMetadata:
     """Memory in front of disk, as it is run."""
-    return TieredMetadata(MemoryMetadata(LruMemory(1 << 20)), DiskMetadata(folder, URLS), Uses())
+    return TieredMetadata(MemoryMetadata(LruMemory(1 << 20)), DiskMetadata(folder, URLS), Uses(), Behind())
 
 
 @pytest.fixture
@@ -73,9 +74,9 @@ class TestContentThatForgets(ContentConformance):
     @pytest.fixture
     async def content(self, folder: Folder) -> AsyncIterator[TieredContent]:
         """No memory in front of disk."""
-        content = TieredContent(MemoryContent(LruMemory(0)), DiskContent(folder), Uses())
-        yield content
-        await content.close()
+        behind = Behind()
+        yield TieredContent(MemoryContent(LruMemory(0)), DiskContent(folder), Uses(), behind)
+        await behind.close()
 
 
 class TestMetadataThatForgets(MetadataConformance):
@@ -84,13 +85,13 @@ class TestMetadataThatForgets(MetadataConformance):
     @pytest.fixture
     def metadata(self, folder: Folder) -> TieredMetadata:
         """No memory in front of disk."""
-        return TieredMetadata(MemoryMetadata(LruMemory(0)), DiskMetadata(folder, URLS), Uses())
+        return TieredMetadata(MemoryMetadata(LruMemory(0)), DiskMetadata(folder, URLS), Uses(), Behind())
 
 
 async def test_content_is_put_into_both() -> None:
     """What is put is in the fast store at once, and in the one that lasts."""
     fast, slow = MemoryContent(LruMemory(1 << 20)), MemoryContent(LruMemory(1 << 20))
-    await TieredContent(fast, slow, Uses()).put(DIGEST, DATA)
+    await TieredContent(fast, slow, Uses(), Behind()).put(DIGEST, DATA)
 
     assert (await fast.get(DIGEST), await slow.get(DIGEST)) == (DATA, DATA)
 
@@ -100,13 +101,13 @@ async def test_content_moves_up_when_it_is_read() -> None:
     fast, slow = MemoryContent(LruMemory(1 << 20)), MemoryContent(LruMemory(1 << 20))
     await slow.put(DIGEST, DATA)
 
-    assert await TieredContent(fast, slow, Uses()).get(DIGEST) == DATA
+    assert await TieredContent(fast, slow, Uses(), Behind()).get(DIGEST) == DATA
     assert await fast.get(DIGEST) == DATA
 
 
 async def test_content_of_the_fast_store_is_enough(folder: Folder) -> None:
     """What is in front is answered without looking behind."""
-    tiered = TieredContent(MemoryContent(LruMemory(1 << 20)), DiskContent(folder), Uses())
+    tiered = TieredContent(MemoryContent(LruMemory(1 << 20)), DiskContent(folder), Uses(), Behind())
     await tiered.put(DIGEST, DATA)
     (folder.root / "content/blobs/sha256" / DIGEST.hex).unlink()
 
@@ -116,20 +117,23 @@ async def test_content_of_the_fast_store_is_enough(folder: Folder) -> None:
 async def test_remembering_waits_for_no_disk(folder: Folder) -> None:
     """What is remembered is in the fast store at once, and in the slow one when the store was closed."""
     fast, slow = MemoryContent(LruMemory(1 << 20)), DiskContent(folder)
-    tiered = TieredContent(fast, slow, Uses())
+    behind = Behind()
+    tiered = TieredContent(fast, slow, Uses(), behind)
     await tiered.remember(DIGEST, DATA)
 
     assert await fast.get(DIGEST) == DATA
-    await tiered.close()
+    await behind.close()
     assert await slow.get(DIGEST) == DATA
 
 
 async def test_metadata_is_kept_in_both(fast: MemoryMetadata, slow: MemoryMetadata) -> None:
-    """What is kept is in the fast store at once, and in the one that lasts."""
-    tiered = TieredMetadata(fast, slow, Uses())
+    """What is kept is in the fast store at once, and soon in the one that lasts."""
+    behind = Behind()
+    tiered = TieredMetadata(fast, slow, Uses(), behind)
     await tiered.keep_entry(HERE, V1, an_entry())
     await tiered.keep_location(HERE, DIGEST, a_location())
     await tiered.keep_learned(HERE, what_was_learned())
+    await behind.close()
 
     for store in (fast, slow):
         assert await store.entry(HERE, V1) == an_entry()
@@ -142,7 +146,7 @@ async def test_metadata_moves_up_when_it_is_read(fast: MemoryMetadata, slow: Mem
     await slow.keep_entry(HERE, V1, an_entry())
     await slow.keep_location(HERE, DIGEST, a_location())
     await slow.keep_learned(HERE, what_was_learned())
-    tiered = TieredMetadata(fast, slow, Uses())
+    tiered = TieredMetadata(fast, slow, Uses(), Behind())
     for read in (tiered.entry(HERE, V1), tiered.location(HERE, DIGEST), tiered.learned(HERE)):
         await read
 
@@ -153,7 +157,7 @@ async def test_metadata_moves_up_when_it_is_read(fast: MemoryMetadata, slow: Mem
 
 async def test_an_entry_is_dropped_from_both(fast: MemoryMetadata, slow: MemoryMetadata) -> None:
     """A dropped entry doesn't come back from behind."""
-    tiered = TieredMetadata(fast, slow, Uses())
+    tiered = TieredMetadata(fast, slow, Uses(), Behind())
     await tiered.keep_entry(HERE, V1, an_entry())
     await tiered.drop_entry(HERE, V1)
 

@@ -10,7 +10,7 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
-from conftest import Answer, Clock, Proxy, StartProxy, until
+from conftest import Answer, Clock, Proxy, StartProxy, settled, until
 from images import ARM, V1, VIRTUAL, X86, push, push_index, push_pair
 from proxy.oci.reference import Digest
 from proxy.store import history
@@ -44,12 +44,21 @@ def files(cache: Path, kind: str = "") -> list[Path]:
     return sorted(path for path in (cache / kind).rglob("*") if path.is_file())
 
 
+async def counted(proxy: Proxy, line: bytes) -> None:
+    """Wait until the metrics say *line*; fail when they don't."""
+    for _ in range(1000):
+        if line in (await proxy.page("/metrics")).body:
+            return
+    raise AssertionError(line)
+
+
 async def nothing(seconds: float) -> None:
     """Sleep no time at all."""
 
 
 async def prune(cache: Path, clock: Clock) -> int:
     """Prune as the service does, by the clock of the test."""
+    await settled(cache)
     return await Pruner(Folder(cache, clock), 30 * DAY, Metrics(), clock=clock, sleep=nothing).prune()
 
 
@@ -161,6 +170,7 @@ async def test_what_was_pruned_comes_back_when_it_is_used(
     push_pair(origin.registry)
     proxy = await start(origin, rule=[rule])
     index = await proxy.get(TAG)
+    await settled(cache)
     clock.advance(40 * DAY)
     await prune(cache, clock)
     assert files(cache) == []
@@ -177,7 +187,9 @@ async def test_an_index_that_was_lost_is_written_again(
     """A tag whose index's file is gone is answered all the same: the index follows from its children."""
     push_pair(origin.registry)
     index = await (await start(origin, rule=[rule])).get(TAG)
+    await settled(cache)
     digest = index.headers["Docker-Content-Digest"]
+    await settled(cache)
     (cache / "content/blobs" / digest.replace(":", "/")).unlink()
     with capture_logs() as logs:
         answer = await (await start(origin, rule=[rule])).get(TAG, method)
@@ -185,6 +197,26 @@ async def test_an_index_that_was_lost_is_written_again(
     assert answer.headers["Docker-Content-Digest"] == digest
     assert [log["event"] for log in logs if log["event"] == "index written again"] == ["index written again"]
     assert (await by_digest(await start(origin, rule=[rule]), digest)).body == index.body
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_an_index_that_can_not_be_written_again_is_made_anew(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], cache: Path, method: str
+) -> None:
+    """Where what is kept of a tag no longer gives the index that was lost, the registries are asked."""
+    push_pair(origin.registry)
+    index = await (await start(origin, rule=[rule])).get(TAG)
+    await settled(cache)
+    digest = index.headers["Docker-Content-Digest"]
+    await settled(cache)
+    (cache / "content/blobs" / digest.replace(":", "/")).unlink()
+    (entry,) = files(cache, "tags")
+    entry.write_bytes(entry.read_bytes().replace(b'"variant":"v8"', b'"variant":"v9"'))
+    proxy = await start(origin, rule=[rule])
+    answer = await proxy.get(TAG, method)
+
+    assert (answer.status, answer.headers["X-Manifuse-Cache"]) == (200, "miss")
+    assert (await by_digest(proxy, answer.headers["Docker-Content-Digest"])).body == index.body
 
 
 async def test_an_index_of_its_author_is_kept_like_any_other(
@@ -222,10 +254,13 @@ async def test_a_blob_is_no_manifest(origin: Origin, start: StartProxy, rule: di
     push_pair(origin.registry)
     proxy = await start(origin, rule=[rule])
     index = await proxy.get(TAG)
+    await settled(cache)
     manifest = orjson.loads((await by_digest(proxy, children(index)[0])).body)
+    await settled(cache)
     kept = files(cache, "locations")
 
     assert (await by_digest(proxy, manifest["config"]["digest"])).status == 404
+    await settled(cache)
     assert files(cache, "locations") == kept
 
 
@@ -246,4 +281,4 @@ async def test_the_service_prunes(
     proxy = await start(origin, rule=[rule])
     await until(lambda: not old.exists())
 
-    assert b'manifuse_pruned_files_total{kind="content"} 1.0' in (await proxy.page("/metrics")).body
+    await counted(proxy, b'manifuse_pruned_files_total{kind="content"} 1.0')

@@ -1,0 +1,85 @@
+"""Writes that nobody waits for."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+import pytest
+
+from proxy.store import behind
+from proxy.store.behind import Behind
+
+
+async def test_writes_keep_their_order() -> None:
+    """However long each takes, they are done one after the other, and all of them before the end."""
+    line, done = Behind(), list[int]()
+
+    async def write(number: int) -> None:
+        for _ in range(5 - number):
+            await asyncio.sleep(0)
+        done.append(number)
+
+    for number in range(5):
+        await line.add(number, partial(write, number))
+    await line.close()
+
+    assert done == [0, 1, 2, 3, 4]
+
+
+async def test_one_can_be_waited_for() -> None:
+    """Whoever needs a write done waits for it, and for those in front of it."""
+    line, done = Behind(), list[str]()
+
+    async def write(name: str) -> None:
+        await asyncio.sleep(0)
+        done.append(name)
+
+    await line.add("one", partial(write, "first"))
+    await line.add("other", partial(write, "second"))
+    await line.settle("other")
+    await line.settle("nothing")
+
+    assert done == ["first", "second"]
+
+
+async def test_one_that_fails_stops_nobody() -> None:
+    """A write that raises is its own affair; the next is done all the same."""
+    line, done = Behind(), list[str]()
+
+    async def fails() -> None:
+        raise OSError("no")
+
+    async def write() -> None:
+        done.append("done")
+
+    await line.add("key", fails)
+    await line.add("key", write)
+    await line.close()
+
+    assert done == ["done"]
+
+
+async def test_a_full_line_makes_its_callers_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that can't follow slows those who write, instead of filling the memory."""
+    monkeypatch.setattr(behind, "_MOST", 2)
+    line, gate = Behind(), asyncio.Event()
+
+    async def write() -> None:
+        await gate.wait()
+
+    for _ in range(2):
+        await line.add(object(), write)
+    third = asyncio.create_task(line.add(object(), write))
+    await asyncio.sleep(0)
+    waited = not third.done()
+    gate.set()
+    await third
+    await line.close()
+
+    assert waited
+
+
+async def test_an_empty_line_ends_at_once() -> None:
+    """There is nothing to wait for."""
+    await Behind().close()
