@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
+from proxy.files import Files
+from proxy.files import read as read_files
 from proxy.merge.explain import Explanation
 from proxy.merge.route import Address
 from proxy.oci.content import Manifest
@@ -21,8 +21,8 @@ from proxy.oci.errors import Invalid
 from proxy.oci.mediatype import ANYTHING
 from proxy.oci.reference import Digest, parse_image
 from proxy.oci.registry import Registry
-from proxy.settings.keys import CredentialSettings, HooksSettings, Settings, UpstreamSettings
-from proxy.settings.load import Problem, SettingsInvalid
+from proxy.settings.keys import Settings, UpstreamSettings
+from proxy.settings.load import SettingsInvalid
 from proxy.store.base import Content, Metadata
 from proxy.store.behind import Behind
 from proxy.store.disk import DiskContent, DiskMetadata, Folder
@@ -32,7 +32,6 @@ from proxy.store.tiered import TieredContent, TieredMetadata
 from proxy.telemetry import Metrics
 from proxy.upstream.auth import Authorizer
 from proxy.upstream.client import Upstream
-from proxy.upstream.credentials import Credential, from_docker_config, from_file
 from proxy.upstream.transport import Limits, Transport
 from proxy.virtual.blobs import Blobs
 from proxy.virtual.budget import Budget
@@ -131,9 +130,10 @@ async def build(
         SettingsInvalid: A file that the settings name can't be used.
     """
     metrics = metrics or Metrics()
+    files = read_files(settings, os.environ)
     async with AsyncExitStack() as stack:
         upstreams: dict[str, Registry] = {
-            each.name: await _open(stack, each, f"upstream[{n}]", metrics) for n, each in enumerate(settings.upstream)
+            each.name: await _open(stack, each, files, metrics) for each in settings.upstream
         }
         memory: Shared = LruMemory(settings.cache.memory)
         content, metadata = await _stores(stack, settings, memory, clock, metrics)
@@ -162,7 +162,7 @@ async def build(
         )
         registries = {name: VirtualRegistry(name, reads) for name in upstreams}
         directory = Directory(settings.names, settings.rules_in_force, registries)
-        yield Site(directory, Hooks(_secret(settings.hooks), directory.revalidate, metrics))
+        yield Site(directory, Hooks(files.hooks, directory.revalidate, metrics))
 
 
 @asynccontextmanager
@@ -205,7 +205,7 @@ async def serve_registry(registry: Registry, address: tuple[str, int]) -> AsyncI
         yield listening
 
 
-async def _open(stack: AsyncExitStack, settings: UpstreamSettings, key: str, metrics: Metrics) -> Upstream:
+async def _open(stack: AsyncExitStack, settings: UpstreamSettings, files: Files, metrics: Metrics) -> Upstream:
     limits = Limits(
         connect=settings.timeouts.connect,
         header=settings.timeouts.header,
@@ -213,57 +213,10 @@ async def _open(stack: AsyncExitStack, settings: UpstreamSettings, key: str, met
         idle=settings.timeouts.idle,
         connections=settings.connections,
     )
-    transport = Transport(settings.name, settings.url, limits, metrics, _tls(settings, key))
+    transport = Transport(settings.name, settings.url, limits, metrics, files.tls[settings.name])
     await stack.enter_async_context(transport)
-    credential = _credential(settings, key, os.environ)
-    authorizer = Authorizer(transport, credential, settings.auth_realms, time.monotonic)
+    authorizer = Authorizer(transport, files.credentials[settings.name], settings.auth_realms, time.monotonic)
     return Upstream(transport, authorizer, settings.missing)
-
-
-def _tls(settings: UpstreamSettings, key: str) -> ssl.SSLContext | None:
-    """Return how to check certificates, or None for the system's way."""
-    if settings.ca_file is None and not settings.insecure_skip_verify:
-        return None
-    try:
-        context = ssl.create_default_context(cafile=settings.ca_file)
-    except OSError as error:
-        raise SettingsInvalid([Problem(str(settings.ca_file), f"{key}.ca_file", f"unusable: {error}")]) from None
-    if settings.insecure_skip_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _credential(settings: UpstreamSettings, key: str, environ: Mapping[str, str]) -> Credential | None:
-    match settings.credentials:
-        case CredentialSettings(username=username, password=password, password_file=path):
-            if password is not None:
-                return Credential(username, password.get_secret_value())
-            try:
-                return from_file(username, path or Path())
-            except (OSError, UnicodeDecodeError) as error:
-                reason = f"the file can't be read: {type(error).__name__}"
-                raise SettingsInvalid([Problem(str(path), f"{key}.credentials.password_file", reason)]) from None
-        case "docker-config":
-            try:
-                return from_docker_config(settings.url, environ, Path.home())
-            except ValueError as error:
-                raise SettingsInvalid([Problem("docker-config", f"{key}.credentials", str(error))]) from None
-        case _:
-            return None
-
-
-def _secret(settings: HooksSettings) -> str:
-    """Return the secret that notifications must have; empty where none is configured."""
-    if settings.secret is not None:
-        return settings.secret.get_secret_value()
-    if settings.secret_file is None:
-        return ""
-    try:
-        return settings.secret_file.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = f"the file can't be read: {type(error).__name__}"
-        raise SettingsInvalid([Problem(str(settings.secret_file), "hooks.secret_file", reason)]) from None
 
 
 async def _stores(

@@ -264,6 +264,21 @@ def test_check_reads_the_files_that_are_named(tmp_path: Path, config: Path, key:
     assert result.stderr.startswith(expected.replace("FOLDER", str(tmp_path)))
 
 
+def test_check_reads_all_files_before_it_complains(tmp_path: Path, config: Path) -> None:
+    """Several files that can't be used are several problems, told together."""
+    missing = 'credentials = {{ username = "me", password_file = "{}" }}\n'
+    config.write_text(config.read_text() + missing.format(tmp_path / "one"))
+    config.write_text(config.read_text() + f'[hooks]\nsecret_file = "{tmp_path / "two"}"\n')
+
+    result = check("--config", config)
+
+    assert result.exit_code == 2
+    assert [line.partition(":")[0] for line in result.stderr.splitlines()] == [
+        str(tmp_path / "one"),
+        str(tmp_path / "two"),
+    ]
+
+
 def test_check_writes_the_schema() -> None:
     """`check --schema` writes the schema of the configuration file, and needs no configuration."""
     result = check("--schema")
