@@ -147,19 +147,29 @@ def demo_command(*, once: bool) -> None:
 
 
 async def _serve(settings: Settings, load_again: Callable[[], Settings], watched: Path | None) -> None:
+    # Before anything listens: whoever sees us listening may send a signal.
+    stop, reload = _told(*_STOPPING), _told(signal.SIGHUP)
     async with serve(settings) as running:
         _log.info("listening", registry=_url(running.registry), admin=_url(running.admin), version=__version__)
-        reloading = asyncio.create_task(_reload(running, load_again, watched))
-        await _until_told_to_stop()
+        reloading = asyncio.create_task(_reload(running, load_again, reload, watched))
+        await stop.wait()
         reloading.cancel()
         _log.info("stopping", drain=settings.drain)
     _log.info("stopped")
 
 
-async def _reload(running: Running, load_again: Callable[[], Settings], watched: Path | None) -> None:
-    """Load the configuration anew at every SIGHUP, and when the watched file changes."""
-    told = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, told.set)
+def _told(*signals: signal.Signals) -> asyncio.Event:
+    """Return an event that one of *signals* sets."""
+    event = asyncio.Event()
+    for number in signals:
+        asyncio.get_running_loop().add_signal_handler(number, event.set)
+    return event
+
+
+async def _reload(
+    running: Running, load_again: Callable[[], Settings], told: asyncio.Event, watched: Path | None
+) -> None:
+    """Load the configuration anew whenever *told*, and when the watched file changes."""
     stamp = _stamp(watched)
     while True:
         try:
@@ -198,6 +208,7 @@ async def _manifest(settings: Settings, image: str) -> Manifest:
 
 
 async def _demo(folder: Path, *, once: bool) -> None:
+    stop = _told(*_STOPPING)
     registry = MemoryRegistry()
     pushed = demo.fill(registry)
     async with serve_registry(registry, ("127.0.0.1", 0)) as address:
@@ -210,7 +221,7 @@ async def _demo(folder: Path, *, once: bool) -> None:
                     index = await running.site.manifest(f"{demo.VIRTUAL}:{demo.TAG}")
                     _show_demo(_console(), pushed, index, running)
                     if not once:
-                        await _until_told_to_stop()
+                        await stop.wait()
                     return
             except OSError:
                 if ports is not settings:
@@ -220,14 +231,6 @@ async def _demo(folder: Path, *, once: bool) -> None:
 def _any_port(settings: Settings) -> Settings:
     """The usual ports may be taken by a real manifuse: then the demo takes free ones."""
     return settings.model_copy(update={"listen": ("127.0.0.1", 0), "admin_listen": ("127.0.0.1", 0)})
-
-
-async def _until_told_to_stop() -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in _STOPPING:
-        loop.add_signal_handler(number, stop.set)
-    await stop.wait()
 
 
 def _settings(config: Path | None, upstream: str | None, *, as_json: bool = False, **flags: str | None) -> Settings:

@@ -119,7 +119,7 @@ async def start(tmp_path: Path, clock: Clock) -> AsyncIterator[StartProxy]:
     """Start proxies in front of upstreams; they stop with the test.
 
     `await start(origin, other, rule=[...], cache={...})`: upstreams are called `origin0`, `origin1`…; the
-    first is the default.
+    first is the default. Without a word each is asked once, and always.
     """
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(
@@ -128,7 +128,7 @@ async def start(tmp_path: Path, clock: Clock) -> AsyncIterator[StartProxy]:
 
         async def begin(*origins: Origin, upstream: dict[str, Any] | None = None, **settings: Any) -> Proxy:
             upstreams = [
-                {"name": f"origin{n}", "url": each.url, "default": n == 0, **(upstream or {})}
+                {"name": f"origin{n}", "url": each.url, "default": n == 0, **RESTLESS, **(upstream or {})}
                 for n, each in enumerate(origins)
             ]
             cache = {"dir": tmp_path / "cache", "stale_while_revalidate": "0s", **settings.pop("cache", {})}
@@ -145,6 +145,8 @@ async def start(tmp_path: Path, clock: Clock) -> AsyncIterator[StartProxy]:
 
         yield begin
 
+
+RESTLESS: dict[str, Any] = {"retries": 0, "breaker": 0}
 
 RULE: dict[str, Any] = {
     "match": "kimoqi/*",

@@ -462,6 +462,21 @@ async def test_a_signal_ends_the_service_well(number: signal.Signals, origin: Or
     assert [json.loads(line)["event"] for line in err.splitlines()][-2:] == ["stopping", "stopped"]
 
 
+@pytest.mark.parametrize("pause", [0.0, 0.01, 0.05, 0.1])
+async def test_a_second_signal_changes_nothing(pause: float, merging: Path) -> None:
+    """Whoever asks twice, while the process is already leaving, gets the same clean exit."""
+    async with started("serve", "--config", merging) as process:
+        await listening(process)
+        process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(pause)
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(30):
+            await process.communicate()
+
+    assert process.returncode == 0
+
+
 async def test_flags_win_over_the_file(origin: Origin, config: Path) -> None:
     """`--upstream`, `--listen` and `--admin-listen` replace what the file says."""
     push(origin.registry, "kimoqi/alpine")

@@ -419,6 +419,14 @@ def test_refusal_of_what_was_part_of_the_index_counts(of: Source) -> None:
     assert error(verdict(FOUND_X86, FOUND_ARM, failed(of, DENIED), previous=previous, age=1e6)).status == 403
 
 
+def test_refusal_of_a_guess_that_came_true_before_counts() -> None:
+    """Another tag has shown that the repository exists: a refusal can't mean that it doesn't (law 4)."""
+    arm = guessed("arm", "linux/arm64")
+    plan = replace(plan_for(GUESSING), proven=frozenset({"arm"}))
+
+    assert error(verdict(FOUND_X86, failed(arm, DENIED), plan=plan)).status == 403
+
+
 def test_refusal_counts_where_nothing_was_found() -> None:
     """All refused may be a wrong password: that isn't "unknown"."""
     assert error(verdict(absent(guessed("x86", "linux/amd64")), failed(BASE, DENIED), rule=GUESSING)).status == 403

@@ -12,7 +12,7 @@ from images import ARM, VIRTUAL, X86, entry, push, push_artifact, push_attestati
 from proxy.oci import mediatype
 from proxy.oci.mediatype import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST
 from proxy.oci.reference import Tag
-from scripted import Origin
+from scripted import Origin, status
 
 TAG = "/v2/kimoqi/alpine/manifests/1.0"
 
@@ -126,6 +126,25 @@ async def test_indexes_nested_too_deep_are_no_answer(origin: Origin, start: Star
 
     assert answer.status == 503
     assert b"deep" in answer.body
+
+
+async def test_an_index_that_contains_itself_is_no_answer(
+    origin: Origin, start: StartProxy, rule: dict[str, Any]
+) -> None:
+    """A registry that answers an index's child with the index itself is found out by the hash, not followed."""
+    image = push(origin.registry, X86, "inner", "linux/amd64")
+    inner = push_index(origin.registry, X86, None, [entry(image, None)])
+    outer = push_index(origin.registry, X86, "1.0", [entry(inner, None)])
+    body = (await origin.registry.manifest(X86, outer.digest, mediatype.ANYTHING)).body
+    origin.fail(f"manifests/{inner.digest}", status(200, body, Content_Type=OCI_INDEX))
+    push(origin.registry, ARM, platform="linux/arm64")
+    proxy = await start(origin, rule=[rule])
+
+    answer = await proxy.get(TAG)
+
+    assert answer.status == 503
+    assert b"hash" in answer.body
+    assert len(origin.requests) < 10
 
 
 async def test_sources_on_two_upstreams(origin: Origin, other: Origin, start: StartProxy, rule: dict[str, Any]) -> None:
