@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: run test lint unit e2e format schema bench clean help
+.PHONY: run test lint unit e2e crash format schema bench chaos clean help
 
 help:                ## what there is
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,12 @@ unit: $(STAMP)       ## the tests alone (real peers are used where they are inst
 
 e2e: $(STAMP)        ## only the tests with real registries and clients
 	$(BIN)/pytest -m e2e $(ARGS)
+
+crash: $(STAMP)      ## kill the service a hundred times under load, and see that it has lost nothing
+	$(BIN)/pytest tests/crash -m 'slow or not slow' $(ARGS)
+
+chaos: $(STAMP)      ## every way in which a registry fails, between real clients and a real one; writes docs/operations.md
+	$(BIN)/pytest tests/chaos -m 'slow or not slow' $(ARGS)
 
 format: $(STAMP)     ## write the code as ruff wants it
 	$(BIN)/ruff format .

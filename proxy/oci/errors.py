@@ -64,6 +64,13 @@ class PaginationInvalid(Invalid):
     code = "PAGINATION_NUMBER_INVALID"
 
 
+class Unauthorized(Denial):
+    """Whoever asks didn't say who they are, or said it wrong."""
+
+    code = "UNAUTHORIZED"
+    status = 401
+
+
 class NotFound(Denial):
     """The thing doesn't exist."""
 

@@ -15,7 +15,7 @@ import orjson
 import structlog
 from aiohttp import web
 
-from proxy.oci.errors import Denial, Invalid, NotFound, Unsupported
+from proxy.oci.errors import Invalid, NotFound, Unauthorized, Unsupported
 from proxy.oci.reference import Repository, Tag
 from proxy.telemetry import Metrics
 
@@ -32,13 +32,6 @@ Revalidate = Callable[[str, Repository, Tag], Awaitable[tuple[str, ...]]]
 
 class EventInvalid(Invalid):
     """What was posted is no notification that is understood."""
-
-
-class WrongSecret(Denial):
-    """The shared secret is missing or another one."""
-
-    code = "UNAUTHORIZED"
-    status = 401
 
 
 class HooksClosed(NotFound):
@@ -66,7 +59,7 @@ class Hooks:
         """Answer a notification from *upstream* with the virtual names that are asked for anew.
 
         Raises:
-            HooksClosed, WrongSecret, EventInvalid, Unsupported: It isn't taken.
+            HooksClosed, Unauthorized, EventInvalid, Unsupported: It isn't taken.
             NameUnknown: There is no such upstream.
         """
         if not self._secret:
@@ -86,7 +79,7 @@ class Hooks:
         """Compare in constant time. Harbor sends the header as it is configured, others put a scheme in front."""
         given = authorization.removeprefix("Bearer ").encode("utf-8", "surrogateescape")
         if not hmac.compare_digest(given, self._secret):
-            raise WrongSecret("the Authorization header doesn't hold the secret configured under [hooks]")
+            raise Unauthorized("the Authorization header doesn't hold the secret configured under [hooks]")
 
 
 def events(body: bytes) -> tuple[Event, ...]:

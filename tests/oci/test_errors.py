@@ -22,6 +22,7 @@ from proxy.oci.errors import (
     RegistryError,
     TagInvalid,
     TimedOut,
+    Unauthorized,
     Unreachable,
     Unsupported,
 )
@@ -37,6 +38,7 @@ CODES = {
     "PAGINATION_NUMBER_INVALID",
     "RANGE_INVALID",
     "TAG_INVALID",
+    "UNAUTHORIZED",
     "UNAVAILABLE",
     "UNKNOWN",
     "UNSUPPORTED",
@@ -77,7 +79,7 @@ def test_status_follows_the_branch(kind: type[RegistryError]) -> None:
     if issubclass(kind, NoAnswer):
         assert kind.status in {502, 503}
     if issubclass(kind, Denial) and kind is not Denial:
-        assert kind.status in {400, 404, 405, 416}
+        assert kind.status in {400, 401, 404, 405, 416}
     if issubclass(kind, NotFound):
         assert kind.status == 404
 
@@ -94,6 +96,7 @@ def test_status_follows_the_branch(kind: type[RegistryError]) -> None:
         (BlobUnknown, "BLOB_UNKNOWN", 404),
         (Unsupported, "UNSUPPORTED", 405),
         (RangeInvalid, "RANGE_INVALID", 416),
+        (Unauthorized, "UNAUTHORIZED", 401),
         (Refused, "DENIED", 403),
         (Unreachable, "UNAVAILABLE", 503),
         (TimedOut, "UNAVAILABLE", 503),
@@ -108,7 +111,7 @@ def test_codes_are_those_of_the_specification(kind: type[RegistryError], code: s
 
 def test_tree_has_the_branches_that_callers_catch() -> None:
     """Callers catch branches, so a new class must fall into one."""
-    assert {Invalid, NotFound, Unsupported, RangeInvalid} == set(Denial.__subclasses__())
+    assert {Invalid, NotFound, RangeInvalid, Unauthorized, Unsupported} == set(Denial.__subclasses__())
     assert {Unreachable, TimedOut, Overloaded, BadAnswer} <= set(NoAnswer.__subclasses__())
     assert issubclass(proxy.oci.endpoint.NoSuchEndpoint, NotFound)
 
