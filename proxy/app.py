@@ -32,6 +32,7 @@ from proxy.store.tiered import TieredContent, TieredMetadata
 from proxy.telemetry import Metrics
 from proxy.upstream.auth import Authorizer
 from proxy.upstream.client import Upstream
+from proxy.upstream.retry import Retries
 from proxy.upstream.transport import Limits, Transport
 from proxy.virtual.blobs import Blobs
 from proxy.virtual.budget import Budget
@@ -119,12 +120,16 @@ class Running:
 
 @asynccontextmanager
 async def build(
-    settings: Settings, clock: Callable[[], float] = time.time, metrics: Metrics | None = None
+    settings: Settings,
+    clock: Callable[[], float] = time.time,
+    metrics: Metrics | None = None,
+    ticks: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Site]:
     """Open pools and stores and put the virtual registries on top.
 
     Args:
         clock: Seconds since the epoch.
+        ticks: Seconds that never go backwards.
 
     Raises:
         SettingsInvalid: A file that the settings name can't be used.
@@ -132,8 +137,8 @@ async def build(
     metrics = metrics or Metrics()
     files = read_files(settings, os.environ)
     async with AsyncExitStack() as stack:
-        upstreams: dict[str, Registry] = {
-            each.name: await _open(stack, each, files, metrics) for each in settings.upstream
+        upstreams: dict[str, Upstream] = {
+            each.name: await _open(stack, each, files, metrics, ticks) for each in settings.upstream
         }
         memory: Shared = LruMemory(settings.cache.memory)
         content, metadata = await _stores(stack, settings, memory, clock, metrics)
@@ -152,6 +157,7 @@ async def build(
             budget=budget,
             clock=clock,
             metrics=metrics,
+            stretch={name: upstream.stretch for name, upstream in upstreams.items()},
         )
         stack.push_async_callback(manifests.close)
         reads = Reads(
@@ -166,7 +172,9 @@ async def build(
 
 
 @asynccontextmanager
-async def serve(settings: Settings, clock: Callable[[], float] = time.time) -> AsyncIterator[Running]:
+async def serve(
+    settings: Settings, clock: Callable[[], float] = time.time, ticks: Callable[[], float] = time.monotonic
+) -> AsyncIterator[Running]:
     """Serve both ports while the block runs, then let requests in flight finish.
 
     Raises:
@@ -178,7 +186,7 @@ async def serve(settings: Settings, clock: Callable[[], float] = time.time) -> A
     ready = False
 
     def rebuild(changed: Settings) -> AbstractAsyncContextManager[Site]:
-        return build(changed, clock, metrics)
+        return build(changed, clock, metrics, ticks)
 
     @contextmanager
     def directory() -> Iterator[Directory]:
@@ -205,17 +213,22 @@ async def serve_registry(registry: Registry, address: tuple[str, int]) -> AsyncI
         yield listening
 
 
-async def _open(stack: AsyncExitStack, settings: UpstreamSettings, files: Files, metrics: Metrics) -> Upstream:
+async def _open(
+    stack: AsyncExitStack, settings: UpstreamSettings, files: Files, metrics: Metrics, ticks: Callable[[], float]
+) -> Upstream:
     limits = Limits(
         connect=settings.timeouts.connect,
         header=settings.timeouts.header,
         total=settings.timeouts.total,
         idle=settings.timeouts.idle,
         connections=settings.connections,
+        failures=settings.breaker,
     )
-    transport = Transport(settings.name, settings.url, limits, metrics, files.tls[settings.name])
+    tls = files.tls[settings.name]
+    retries = Retries(more=settings.retries)
+    transport = Transport(settings.name, settings.url, limits, metrics, tls, retries=retries, clock=ticks)
     await stack.enter_async_context(transport)
-    authorizer = Authorizer(transport, files.credentials[settings.name], settings.auth_realms, time.monotonic)
+    authorizer = Authorizer(transport, files.credentials[settings.name], settings.auth_realms, ticks)
     return Upstream(transport, authorizer, settings.missing)
 
 

@@ -7,7 +7,7 @@ import sys
 from typing import Final, TextIO
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -39,6 +39,24 @@ class Metrics:
             "Seconds until an upstream's response headers",
             ["upstream"],
             buckets=_BUCKETS,
+            registry=registry,
+        )
+        self.upstream_breaker_open = Gauge(
+            "manifuse_upstream_breaker_open",
+            "1 while an upstream is left alone because it gave no answer many times in a row",
+            ["upstream"],
+            registry=registry,
+        )
+        self.upstream_ratelimit_limit = Gauge(
+            "manifuse_upstream_ratelimit_limit",
+            "Requests that an upstream grants us, as it said last",
+            ["upstream"],
+            registry=registry,
+        )
+        self.upstream_ratelimit_remaining = Gauge(
+            "manifuse_upstream_ratelimit_remaining",
+            "Requests that are left of them, as it said last",
+            ["upstream"],
             registry=registry,
         )
         self.merges = Counter("manifuse_merges", "Indexes synthesized", registry=registry)

@@ -87,8 +87,12 @@ async def settled(folder: Path) -> None:
     seen: list[set[Path]] = []
     while len(seen) < 3 or seen[-1] != seen[-3]:
         await asyncio.sleep(0.01)
-        seen.append(set(folder.rglob("*")))
+        seen.append(_files(folder))
         assert len(seen) < 1000, "the folder never came to rest"
+
+
+def _files(folder: Path) -> set[Path]:
+    return set(folder.rglob("*"))
 
 
 StartProxy = Callable[..., Coroutine[Any, Any, Proxy]]
@@ -135,7 +139,7 @@ async def start(tmp_path: Path, clock: Clock) -> AsyncIterator[StartProxy]:
             ports = {"listen": "127.0.0.1:0", "admin_listen": "127.0.0.1:0", "drain": "1s"}
             await settled(tmp_path)
             loaded = Settings.model_validate({"upstream": upstreams, "cache": cache, **ports, **settings})
-            service = await stack.enter_async_context(serve(loaded, clock))
+            service = await stack.enter_async_context(serve(loaded, clock, clock))
             return Proxy(
                 url="http://{}:{}".format(*service.registry),
                 admin="http://{}:{}".format(*service.admin),

@@ -65,7 +65,7 @@ class Laws(RuleBasedStateMachine):
                 "listen": "127.0.0.1:0",
                 "admin_listen": "127.0.0.1:0",
                 "drain": "1s",
-                "upstream": [{"name": "hub", "url": self.origin.url}],
+                "upstream": [{"name": "hub", "url": self.origin.url, "retries": 0, "breaker": 0}],
                 "rule": [RULE],
                 "cache": {"dir": self.folder.name, "stale_while_revalidate": "0s"},
             }

@@ -97,6 +97,10 @@ class UpstreamSettings(_Section):
     """How blobs are served."""
     connections: int = Field(default=100, ge=1, le=10_000)
     """Connections at most, for documents and for blobs each."""
+    retries: int = Field(default=2, ge=0, le=5)
+    """How often a request without an answer is sent again, within the time limit for headers."""
+    breaker: int = Field(default=5, ge=0, le=1000)
+    """Requests in a row without an answer after which it is left alone for a while; 0 for never."""
     timeouts: TimeoutSettings = Field(default_factory=TimeoutSettings)
     """Time limits."""
     ca_file: Path | None = None

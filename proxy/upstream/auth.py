@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from proxy.oci.challenge import Challenge
-from proxy.oci.errors import BadAnswer, NoAnswer, Overloaded, Refused
+from proxy.oci.errors import BadAnswer, NoAnswer, Overloaded, Refused, RegistryError
 from proxy.upstream.credentials import Credential
 from proxy.upstream.guard import check_realm
 from proxy.upstream.transport import Transport
@@ -66,7 +66,7 @@ class Authorizer:
         self._basic = False
         self._service: _Service | None = None
         self._tokens: OrderedDict[tuple[_Service, str], Token] = OrderedDict()
-        self._fetching: dict[tuple[_Service, str], asyncio.Lock] = {}
+        self._fetching: dict[tuple[_Service, str], asyncio.Future[Token]] = {}
 
     @property
     def anonymous(self) -> bool:
@@ -118,27 +118,48 @@ class Authorizer:
             del self._tokens[service, scope]
 
     async def _token(self, service: _Service, scope: str) -> Token:
-        """Return a token that lasts a while, kept or fetched; one fetch at a time for each scope."""
+        """Return a token that lasts a while, kept or fetched; one fetch at a time for each scope.
+
+        Its outcome, token or error, is that of all who wait for it. When the one who fetches leaves, the next does.
+        """
         key = (service, scope)
-        lock = self._fetching.setdefault(key, asyncio.Lock())
-        try:
-            async with lock:
-                token = self._tokens.get(key)
-                if token is None or token.until <= self._clock():
-                    token = self._tokens[key] = await self._fetch(service, scope)
+        while True:
+            token = self._tokens.get(key)
+            if token is not None and token.until > self._clock():
                 self._tokens.move_to_end(key)
-                if len(self._tokens) > _MAX_TOKENS:
-                    self._tokens.popitem(last=False)
                 return token
+            fetching = self._fetching.get(key)
+            if fetching is None:
+                return await self._fetch_for_all(key)
+            await asyncio.wait([fetching])
+            if not fetching.cancelled():
+                return fetching.result()
+
+    async def _fetch_for_all(self, key: tuple[_Service, str]) -> Token:
+        outcome = self._fetching[key] = asyncio.get_running_loop().create_future()
+        try:
+            token = self._tokens[key] = await self._fetch(*key)
+        except RegistryError as error:
+            outcome.set_exception(error)
+            outcome.exception()  # seen, also when nobody waits
+            raise
+        else:
+            outcome.set_result(token)
         finally:
-            if not lock.locked():
-                self._fetching.pop(key, None)
+            outcome.cancel()  # nothing, where it has come
+            del self._fetching[key]
+        self._tokens.move_to_end(key)
+        if len(self._tokens) > _MAX_TOKENS:
+            self._tokens.popitem(last=False)
+        return token
 
     async def _fetch(self, service: _Service, scope: str) -> Token:
         url = check_realm(self._transport.url, service.realm, self._realms)
         query = [(name, value) for name, value in (("service", service.service), ("scope", scope)) if value]
         headers = {"Authorization": self._credential.basic} if self._credential else {}
-        async with self._transport.document("GET", url.extend_query(query), headers, redirects=False) as response:
+        async with self._transport.document(
+            "GET", url.extend_query(query), headers, redirects=False, server=self._transport.tokens
+        ) as response:
             if response.status in (401, 403):
                 raise Refused(
                     f"the token service of {self._transport.name} refuses access to {scope}", seen=response.status

@@ -85,6 +85,10 @@ class Upstream:
         """The upstream's name in the configuration."""
         return self._transport.name
 
+    def stretch(self) -> float:
+        """How many times longer answers should last now that the rate limit runs out: 1 to 10."""
+        return self._transport.registry.rate_limit.stretch()
+
     async def resolve(self, repository: Repository, reference: Reference, accept: Accept = ANYTHING) -> Resolved:
         """Ask with HEAD, which Docker Hub doesn't count; with GET where the answer to HEAD says too little."""
         question = self._manifest_question("HEAD", repository, reference)
@@ -119,7 +123,7 @@ class Upstream:
                 yield Blob(digest=digest, size=response.content_length, part=None, chunks=transfer.nothing())
             return
         async with self._opened(repository, digest, part) as (response, received):
-            blob = self._blob_of(response, repository, digest, part, received)
+            blob = await self._checked(response, repository, digest, part, received)
             async with aclosing(blob.chunks) as chunks:
                 # A small blob is verified before anybody is told that it is there, and a stalled one is an error.
                 first = await self._transport.first(chunks)
@@ -288,6 +292,22 @@ class Upstream:
             return parse(body, content_type).media_type
         except BadAnswer as error:
             raise BadAnswer(f"{self.name}: {error.message}") from None
+
+    async def _checked(
+        self,
+        response: aiohttp.ClientResponse,
+        repository: Repository,
+        digest: Digest,
+        part: Part,
+        received: AsyncIterator[bytes],
+    ) -> _OpenBlob:
+        """Return how the blob is passed on. That a range is behind its end is only said of bytes that were hashed."""
+        try:
+            return self._blob_of(response, repository, digest, part, received)
+        except RangeInvalid:
+            async for _ in transfer.hashed(received, digest, self.name):
+                pass
+            raise
 
     def _blob_of(
         self,

@@ -1,4 +1,4 @@
-"""HTTP to one upstream: pools, time limits, redirects, and aiohttp's errors in our words."""
+"""HTTP to one upstream: pools, time limits, manners, redirects, and aiohttp's errors in our words."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import asyncio
 import os
 import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Final, Self
 
 import aiohttp
@@ -16,25 +17,31 @@ from yarl import URL
 
 from proxy.oci.errors import BadAnswer, NoAnswer, TimedOut, Unreachable
 from proxy.telemetry import Metrics
+from proxy.upstream.breaker import Breaker, Trial
 from proxy.upstream.guard import MAX_REDIRECTS, check_redirect
+from proxy.upstream.ratelimit import Quota, RateLimit
+from proxy.upstream.retry import NotConnected, Retries
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MAX_FIELD: Final = 64 * 1024  # bearer tokens, signed Locations and Links outgrow aiohttp's 8 KiB
 _READ_BUFFER: Final = 256 * 1024
 _USER_AGENT: Final = "manifuse"
+_NO_RETRIES: Final = Retries()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Seconds, but for *connections*.
+    """Seconds, but for *connections* and *failures*.
 
     Attributes:
         connect: For TCP and TLS.
-        header: From sending a request to its response headers, waiting for a free connection included.
+        header: From sending a request to its response headers, waiting for a free connection and all attempts
+            included.
         total: For a whole manifest, config, token or list. Blobs have no such limit.
         idle: Between two reads of a blob.
         connections: In each of the two pools: one for documents, one for blobs, so that pulls in progress
             never stand in front of the next tag.
+        failures: Requests in a row without an answer after which a server is left alone for a while; 0 for never.
     """
 
     connect: float = 5.0
@@ -42,18 +49,48 @@ class Limits:
     total: float = 30.0
     idle: float = 60.0
     connections: int = 100
+    failures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Somebody who is asked: the registry itself, or the token service that it sends us to."""
+
+    breaker: Breaker
+    rate_limit: RateLimit
 
 
 class Transport:
     """Two keep-alive pools to one upstream. Open it with `async with`."""
 
     def __init__(
-        self, name: str, url: URL, limits: Limits, metrics: Metrics, tls: ssl.SSLContext | None = None
+        self,
+        name: str,
+        url: URL,
+        limits: Limits,
+        metrics: Metrics,
+        tls: ssl.SSLContext | None = None,
+        *,
+        retries: Retries = _NO_RETRIES,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Take what is needed.
+
+        Args:
+            clock: Seconds that never go backwards.
+        """
         self.name = name
         self.url = url
         self._limits = limits
         self._metrics = metrics
+        self._retries = retries
+        self._clock = clock
+        self.registry = Server(
+            Breaker(name, limits.failures, clock, metrics.upstream_breaker_open.labels(name).set),
+            RateLimit(name, clock, self._show),
+        )
+        tokens = f"the token service of {name}"
+        self.tokens = Server(Breaker(tokens, limits.failures, clock), RateLimit(tokens, clock))
         self._tls: ssl.SSLContext | bool = True if tls is None else tls
         self._documents: aiohttp.ClientSession | None = None
         self._blobs: aiohttp.ClientSession | None = None
@@ -72,20 +109,38 @@ class Transport:
 
     @asynccontextmanager
     async def document(
-        self, method: str, url: URL, headers: Mapping[str, str], *, redirects: bool = True
+        self,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        *,
+        redirects: bool = True,
+        server: Server | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Ask for something small; the whole block has `total` seconds. Raises `NoAnswer`."""
-        async with (
-            self._within(self._limits.total, f"{self.name} didn't finish its answer"),
-            self._send(self._documents, method, url, headers, redirects=redirects) as response,
-        ):
-            yield response
+        """Ask for something small; the whole block has `total` seconds. Raises `NoAnswer`.
+
+        Args:
+            server: Who is asked, if not the registry itself.
+        """
+        server = server or self.registry
+        server.rate_limit.check()
+        with server.breaker.trial() as trial:
+            async with (
+                self._within(self._limits.total, f"{self.name} didn't finish its answer"),
+                self._send(self._documents, method, url, headers, server, trial, redirects=redirects) as response,
+            ):
+                yield response
 
     @asynccontextmanager
     async def stream(self, url: URL, headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Ask for a blob. Raises `NoAnswer` before the block; errors of reading are the reader's to translate."""
-        async with self._send(self._blobs, "GET", url, headers, redirects=True) as response:
-            yield response
+        """Ask for a blob. Raises `NoAnswer` before the block; errors of reading are the reader's to translate.
+
+        Rate limits are for documents: a pull that has its manifest is let finish.
+        """
+        with self.registry.breaker.trial() as trial:
+            async with self._send(self._blobs, "GET", url, headers, self.registry, trial, redirects=True) as response:
+                trial.settle()  # a layer may take hours
+                yield response
 
     async def read(self, response: aiohttp.ClientResponse, limit: int, what: str) -> bytes:
         """Read a body of at most *limit* bytes. Raises `BadAnswer` for more, `NoAnswer` for less than announced."""
@@ -123,18 +178,24 @@ class Transport:
         method: str,
         url: URL,
         headers: Mapping[str, str],
+        server: Server,
+        trial: Trial,
         *,
         redirects: bool,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a request and follow redirects. What their targets do says nothing about *server*."""
         if session is None:
             raise RuntimeError("the transport is not open")
-        for _ in range(MAX_REDIRECTS + 1):
-            response = await self._once(session, method, url, headers)
+        for hop in range(MAX_REDIRECTS + 1):
+            response = await self._persistently(session, method, url, headers, None if hop else server)
             try:
+                if not hop:
+                    trial.saw(response.status)
                 location = response.headers.get("Location", "")
                 if not redirects or response.status not in _REDIRECTS:
                     yield response
                     return
+                trial.settle()
                 target = check_redirect(self.url, url, location)
                 if target.origin() != url.origin():
                     headers = {name: value for name, value in headers.items() if name != "Authorization"}
@@ -143,6 +204,45 @@ class Transport:
                 response.release()
         raise BadAnswer(f"{self.name} redirected more than {MAX_REDIRECTS} times")
 
+    async def _persistently(
+        self,
+        session: aiohttp.ClientSession,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        server: Server | None,
+    ) -> aiohttp.ClientResponse:
+        """Send a request, and again where that may help; `header` seconds for all attempts together."""
+        end = self._clock() + self._limits.header
+        async with self._within(self._limits.header, f"{self.name} didn't answer"):
+            for attempt in count():
+                outcome: aiohttp.ClientResponse | NoAnswer
+                try:
+                    outcome = await self._once(session, method, url, headers)
+                except NoAnswer as error:
+                    outcome = error
+                pause = self._pause(attempt, outcome, end - self._clock(), server)
+                if isinstance(outcome, NoAnswer):
+                    if pause is None:
+                        raise outcome
+                elif pause is None:
+                    return outcome
+                else:
+                    outcome.release()
+                await self._retries.sleep(pause)
+        raise AssertionError("attempts have an end")
+
+    def _pause(
+        self, attempt: int, outcome: aiohttp.ClientResponse | NoAnswer, left: float, server: Server | None
+    ) -> float | None:
+        """Return how long to wait before the next attempt, or None. A server that is left alone gets none."""
+        if isinstance(outcome, NoAnswer):
+            wait, asked_for = self._retries.pause(attempt, outcome, left=left), 0.0
+        else:
+            asked_for = server.rate_limit.heard(outcome.status, outcome.headers) if server else 0.0
+            wait = self._retries.pause(attempt, outcome.status, left=left, asked_for=asked_for)
+        return wait if server is None or server.breaker.is_closed else None
+
     async def _once(
         self, session: aiohttp.ClientSession, method: str, url: URL, headers: Mapping[str, str]
     ) -> aiohttp.ClientResponse:
@@ -150,9 +250,8 @@ class Transport:
         began = time.perf_counter()
         status = "error"
         try:
-            async with self._within(self._limits.header, f"{self.name} didn't answer"):
-                with self._translated():
-                    response = await session.request(method, url, headers=headers, allow_redirects=False)
+            with self._translated():
+                response = await session.request(method, url, headers=headers, allow_redirects=False)
             status = str(response.status)
         finally:
             self._metrics.upstream_requests.labels(self.name, method, status).inc()
@@ -172,6 +271,8 @@ class Transport:
         """Turn aiohttp's errors into ours, naming the real cause: DNS, TLS, refused, broken off, not HTTP."""
         try:
             yield
+        except aiohttp.ConnectionTimeoutError:
+            raise NotConnected(f"{self.name} ({self.url.authority}): no connection in time") from None
         except aiohttp.ServerTimeoutError as error:
             raise TimedOut(f"{self.name} was silent for too long ({type(error).__name__})") from None
         except (aiohttp.ClientError, OSError) as error:
@@ -198,6 +299,10 @@ class Transport:
                 return BadAnswer(f"{place} doesn't speak proper HTTP: {error.message[:120]}")
             case _:
                 return BadAnswer(f"{place}: {type(error).__name__}")
+
+    def _show(self, quota: Quota) -> None:
+        self._metrics.upstream_ratelimit_limit.labels(self.name).set(quota.limit)
+        self._metrics.upstream_ratelimit_remaining.labels(self.name).set(quota.remaining)
 
     def _session(self) -> aiohttp.ClientSession:
         limits = self._limits

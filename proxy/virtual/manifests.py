@@ -31,6 +31,7 @@ from proxy.virtual.recent import Recent
 from proxy.virtual.sources import Sources
 
 _MAX_TROUBLES: Final = 10_000  # tags whose last question ended in an error, remembered for `negative_ttl`
+_MAX_STRETCHED: Final = 10_000  # tags that last longer than `tag_ttl` because a rate limit runs out
 _MAX_PAUSE: Final = 120.0  # seconds between questions to a source that goes on giving no answer
 _FLIGHT_SECONDS: Final = 60.0  # after which a question is given up, whoever still waits
 
@@ -73,12 +74,14 @@ class Manifests:
         budget: Budget,
         clock: Callable[[], float],
         metrics: Metrics,
+        stretch: Mapping[str, Callable[[], float]],
     ) -> None:
         """Take what is needed.
 
         Args:
             budget: How long a caller waits; the question itself may go on.
             clock: Seconds since the epoch.
+            stretch: By upstream, how many times longer than `tag_ttl` an answer should last that comes now.
         """
         self._rules = rules
         self._upstreams = upstreams
@@ -90,6 +93,8 @@ class Manifests:
         self._flight_budget = Budget(_FLIGHT_SECONDS)
         self._clock = clock
         self._metrics = metrics
+        self._stretch = stretch
+        self._stretched: Recent[tuple[Virtual, Tag], float] = Recent(_MAX_STRETCHED)
         self._sources = Sources(upstreams, content)
         self._flights: Flights[tuple[Virtual, Tag], Answer] = Flights(metrics.coalesced)
         self._fetches: Flights[tuple[Virtual, Digest], Manifest] = Flights(metrics.coalesced)
@@ -107,7 +112,7 @@ class Manifests:
         if entry and not await self._history.used_tag(virtual, entry):
             entry = None
         age = now - entry.checked_at if entry else 0.0
-        judged = self._freshness(virtual, tag).judge(age) if entry else Age.EXPIRED
+        judged = self._judged(virtual, tag, entry, now) if entry else Age.EXPIRED
         if entry and judged is Age.FRESH:
             return _answer(entry, CacheResult.HIT, age)
         trouble = self._trouble.get((virtual, tag), now)
@@ -123,6 +128,7 @@ class Manifests:
     async def revalidate(self, virtual: Virtual, tag: Tag) -> None:
         """Ask anew for a tag whose sources are said to have changed. One that nobody pulled is left alone."""
         self._trouble.drop((virtual, tag))
+        self._stretched.drop((virtual, tag))
         entry = await self._entry(virtual, tag)
         if entry is not None:
             self._flights.anew((virtual, tag), lambda: self._refresh(virtual, tag, entry))
@@ -171,6 +177,23 @@ class Manifests:
     def _freshness(self, virtual: Virtual, tag: Tag) -> Freshness:
         return find(self._rules, virtual.upstream, virtual.repository).freshness_of(tag)
 
+    def _judged(self, virtual: Virtual, tag: Tag, entry: Entry, now: float) -> Age:
+        """Judge *entry* by its age, or by what was settled when it was confirmed."""
+        if now >= entry.checked_at == self._stretched.get((virtual, tag), now):
+            return Age.FRESH
+        return self._freshness(virtual, tag).judge(now - entry.checked_at)
+
+    def _stretch_ttl(self, virtual: Virtual, tag: Tag, entry: Entry) -> None:
+        """Let *entry*, just confirmed, last longer while the upstream's rate limit runs out.
+
+        It is settled now and never later: a limit that shrinks makes nothing fresh that wasn't.
+        """
+        ask = self._stretch.get(virtual.upstream)
+        stretch = ask() if ask else 1.0
+        if stretch > 1:
+            until = entry.checked_at + stretch * self._freshness(virtual, tag).tag_ttl
+            self._stretched.put((virtual, tag), entry.checked_at, until)
+
     async def _entry(self, virtual: Virtual, tag: Tag) -> Entry | None:
         """Return the kept entry, unless another rule made it."""
         entry = await self._metadata.entry(virtual, tag)
@@ -193,7 +216,10 @@ class Manifests:
     async def _refresh(self, virtual: Virtual, tag: Tag, previous: Entry | None) -> Answer:
         """Ask, decide, keep. Runs in a flight: once for all callers."""
         attempt = self._attempt(virtual, tag, previous)
-        return await self._flight_budget.spend(attempt, f"{virtual.repository}:{tag}")
+        answer = await self._flight_budget.spend(attempt, f"{virtual.repository}:{tag}")
+        if previous is None or answer.entry.checked_at > previous.checked_at:
+            self._stretch_ttl(virtual, tag, answer.entry)
+        return answer
 
     async def _attempt(self, virtual: Virtual, tag: Tag, previous: Entry | None) -> Answer:
         known = previous.digests() if previous else {}

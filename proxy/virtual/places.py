@@ -78,8 +78,8 @@ class Places:
         """Look in all places of *virtual* at once and return the first that has it, in the rule's order.
 
         Raises:
-            NotFound: *missing*, when every place says no. A place that refuses counts as one that says no as
-                long as another one answers: most places that a convention names don't exist.
+            NotFound: *missing*, when every place says no. A place that refuses says no, too, where it is a mere
+                conjecture and another place answered: most that a convention names don't exist.
             NoAnswer, Refused: Nobody has it, and somebody didn't say.
         """
         places = await self.of(virtual)
@@ -87,18 +87,22 @@ class Places:
         for answer in answers:
             if isinstance(answer, Sighting):
                 return answer
-        for kind in (NoAnswer, Refused):
-            for answer in answers:
-                if isinstance(answer, kind) and (kind is NoAnswer or len(places) == _count(answers, Refused)):
-                    raise answer
+        for answer in answers:
+            if isinstance(answer, NoAnswer):
+                raise answer
+        refusals = {place: answer for place, answer in zip(places, answers, strict=True) if isinstance(answer, Refused)}
+        for place, refusal in refusals.items():
+            if len(refusals) == len(places) or self._is_written(virtual, place):
+                raise refusal
         raise missing
+
+    def _is_written(self, virtual: Virtual, place: Place) -> bool:
+        """Whether a source stands in the configuration, so that its refusal is no guess gone wrong."""
+        rule = find(self._rules, virtual.upstream, virtual.repository)
+        return bool(rule.sources) and place != (virtual.upstream, virtual.repository)
 
     async def _look(self, place: Place, look: Look) -> Sighting | RegistryError:
         try:
             return Sighting(place, await look(self._upstreams[place[0]], place[1]))
         except RegistryError as error:
             return error
-
-
-def _count(answers: Sequence[object], kind: type[object]) -> int:
-    return sum(isinstance(answer, kind) for answer in answers)

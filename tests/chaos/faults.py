@@ -30,7 +30,7 @@ class Fault:
 
     def __str__(self) -> str:
         """Name it as a test."""
-        return self.name.replace(" ", "-").replace("`", "")
+        return self.name.replace(" ", "-").replace("`", "").replace(",", "").replace("'", "")
 
 
 async def hang(exchange: Exchange) -> None:
@@ -61,7 +61,8 @@ async def reset_in_body(exchange: Exchange) -> None:
 
 async def truncate(exchange: Exchange) -> None:
     """Close the connection after most of the body."""
-    await _most(exchange)
+    if await _most(exchange):
+        exchange.end()
 
 
 async def stall(exchange: Exchange) -> None:
@@ -124,10 +125,13 @@ async def _most(exchange: Exchange) -> bool:
 
 
 async def _say(exchange: Exchange, line: str, body: bytes, *fields: bytes) -> None:
-    answer = Message(f"HTTP/1.1 {line}\r\nContent-Length: {len(body)}\r\n\r\n".encode()).with_field(b"Connection: close")
+    answer = Message(f"HTTP/1.1 {line}\r\nContent-Length: {len(body)}\r\n\r\n".encode()).with_field(
+        b"Connection: close"
+    )
     for each in fields:
         answer = answer.with_field(each)
     await exchange.send(answer.head + (b"" if exchange.method == "HEAD" else body))
+    exchange.end()
 
 
 FAULTS: Final = (
@@ -148,5 +152,5 @@ FAULTS: Final = (
     Fault("503", status(503)),
     Fault("401 every other time", flap),
     Fault("200 with a login page", html),
-    Fault("its name can't be resolved", NoSuchHost()),
+    Fault("one of their names can't be resolved", NoSuchHost()),
 )

@@ -50,6 +50,7 @@ class Exchange:
     registry: tuple[str, int]
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    over: bool = False
 
     @property
     def method(self) -> str:
@@ -76,13 +77,19 @@ class Exchange:
         self.writer.write(data)
         await self.writer.drain()
 
+    def end(self) -> None:
+        """Take no other request on this connection, and close it."""
+        self.over = True
+
     async def left(self) -> None:
         """Wait until who asked has left."""
+        self.end()
         with suppress(OSError):
             await self.reader.read()
 
     async def reset(self) -> None:
         """Break the connection with a TCP reset, once what was sent has had time to arrive."""
+        self.end()
         await asyncio.sleep(0.05)
         sock: socket.socket = self.writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -90,7 +97,7 @@ class Exchange:
 
 
 Answer = Callable[[Exchange], Awaitable[None]]
-"""Answers one exchange, well or badly. The connection is closed afterwards unless `faithfully` did it."""
+"""Answers one exchange, well or badly; the connection takes another one unless this one ends it."""
 
 
 async def faithfully(exchange: Exchange) -> None:
@@ -160,14 +167,14 @@ class Relay:
             writer.close()
 
     async def _exchanges(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Take one request after the other, for as long as answers are faithful."""
-        while True:
+        """Take one request after the other."""
+        over = False
+        while not over:
             head = await reader.readuntil(_END)
             self.count += 1
-            answer = self.answer
-            await answer(Exchange(self.count, Message(head), self.registry, reader, writer))
-            if answer is not faithfully:
-                return
+            exchange = Exchange(self.count, Message(head), self.registry, reader, writer)
+            await self.answer(exchange)
+            over = exchange.over
 
 
 @asynccontextmanager

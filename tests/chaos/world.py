@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from e2e import wire
 from images import push
 from proxy.memory import MemoryRegistry
-from proxy.oci.content import Descriptor
-from proxy.oci.document import Image, parse
+from proxy.oci.reference import Digest
 
 APP: Final = "team/app"  # merged by a rule, its ARM half on the second upstream
 FREE: Final = "team/free"  # merged by convention, all of it on the first
@@ -26,11 +26,14 @@ _LAYER: Final = 512 * 1024  # characters that compress to half as many bytes
 
 @dataclass(frozen=True, slots=True)
 class Half:
-    """One architecture of a name: its image, config and layer as they were pushed."""
+    """One architecture of a name: digests and bytes of what was pushed."""
 
     manifest: str
-    config: tuple[str, bytes]
-    layer: tuple[str, bytes]
+    manifest_bytes: bytes
+    config: str
+    config_bytes: bytes
+    layer: str
+    layer_bytes: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +72,12 @@ def learn(proxy: str, halves: dict[tuple[str, str], dict[str, Half]]) -> World:
     return World(halves, indexes, frozenset(_kept(halves.values(), indexes.values())))
 
 
-def _kept(halves: Iterable[dict[str, Half]], indexes: Iterable[bytes]) -> Iterable[str]:
+def _kept(halves: Iterable[dict[str, Half]], indexes: Iterable[bytes]) -> Iterator[str]:
     for each in halves:
         for half in each.values():
-            yield from (half.manifest, half.config[0])
+            yield from (half.manifest, half.config)
     for body in indexes:
-        yield wire.Answer(200, wire.Message(), body).digest
+        yield Digest.of(body)
 
 
 def _push(registry: str, repository: str, tag: str, word: str) -> Half:
@@ -86,15 +89,9 @@ def _push(registry: str, repository: str, tag: str, word: str) -> Half:
     for data in blobs.values():
         wire.push_blob(registry, name, data)
     body = next(each.body for each in memory._manifests.values())
-    done = wire.request(
-        "PUT", f"http://{registry}/v2/{name}/manifests/{tag}", body, {"Content-Type": described.media_type}
-    )
+    where = f"http://{registry}/v2/{name}/manifests/{tag}"
+    done = wire.request("PUT", where, body, {"Content-Type": described.media_type})
     assert done.status == 201, done.body
-    document = parse(body, described.media_type)
-    assert isinstance(document, Image)
-    config, layer = (_named(blobs, each) for each in (document.config, document.layers[0]))
-    return Half(str(described.digest), config, layer)
-
-
-def _named(blobs: dict[str, bytes], descriptor: Descriptor) -> tuple[str, bytes]:
-    return str(descriptor.digest), blobs[descriptor.digest]
+    manifest = json.loads(body)
+    config, layer = manifest["config"]["digest"], manifest["layers"][0]["digest"]
+    return Half(described.digest, body, config, blobs[config], layer, blobs[layer])

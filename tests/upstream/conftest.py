@@ -15,11 +15,13 @@ from proxy.telemetry import Metrics
 from proxy.upstream.auth import Authorizer
 from proxy.upstream.client import Upstream
 from proxy.upstream.credentials import Credential
+from proxy.upstream.retry import Retries
 from proxy.upstream.transport import Limits, Transport
 from scripted import Origin
 from upstream.peers import Connect
 
 _DEFAULT: Final = Limits()
+_NO_RETRIES: Final = Retries()
 
 
 @pytest.fixture(autouse=True)
@@ -48,8 +50,10 @@ async def connect(clock: Clock) -> AsyncIterator[Connect]:
             missing: Collection[int] = (404,),
             limits: Limits = _DEFAULT,
             metrics: Metrics | None = None,
+            retries: Retries = _NO_RETRIES,
         ) -> Upstream:
-            transport = Transport("hub", URL(origin.url + path), limits, metrics or Metrics())
+            url = URL(origin.url + path)
+            transport = Transport("hub", url, limits, metrics or Metrics(), retries=retries, clock=clock)
             await stack.enter_async_context(transport)
             return Upstream(transport, Authorizer(transport, credential, realms, clock), missing)
 

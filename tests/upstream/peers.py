@@ -18,7 +18,7 @@ ALICE = Credential("alice", "wonder-land")
 BOB = Credential("bob", "builder-yard")
 
 Connect = Callable[..., Coroutine[Any, Any, Upstream]]
-"""`await connect(origin, credential=..., realms=..., missing=..., limits=..., metrics=...)`."""
+"""`await connect(origin, credential=..., realms=..., missing=..., limits=..., metrics=..., retries=...)`."""
 
 
 @dataclass

@@ -60,13 +60,14 @@ async def test_no_answer_on_first_sight_is_503(
 
 @pytest.mark.parametrize("fault", NO_ANSWERS.values(), ids=NO_ANSWERS.keys())
 async def test_nothing_of_a_bad_answer_is_kept(
-    origin: Origin, start: StartProxy, rule: dict[str, Any], fault: Fault
+    origin: Origin, start: StartProxy, rule: dict[str, Any], clock: Clock, fault: Fault
 ) -> None:
     """After a bad answer the next good one heals: nothing was remembered of the bad one."""
     x86, arm = push_pair(origin.registry)
     origin.fail(ARM_TAG, once(fault))
     proxy = await start(origin, rule=[rule])
     await proxy.get(TAG)
+    clock.advance(7)  # one of them says when to come back
 
     answer = await proxy.get(TAG)
 
