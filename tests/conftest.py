@@ -125,6 +125,7 @@ async def start(tmp_path: Path, clock: Clock) -> AsyncIterator[StartProxy]:
     `await start(origin, other, rule=[...], cache={...})`: upstreams are called `origin0`, `origin1`…; the
     first is the default. Without a word each is asked once, and always.
     """
+    before = asyncio.all_tasks()
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(
             aiohttp.ClientSession(auto_decompress=False, skip_auto_headers=["Accept", "Accept-Encoding"])
@@ -148,6 +149,13 @@ async def start(tmp_path: Path, clock: Clock) -> AsyncIterator[StartProxy]:
             )
 
         yield begin
+    # Connections of the scripted upstreams may still be ending: they are not ours.
+    mine = before | {asyncio.current_task()}
+    await until(lambda: not [task for task in asyncio.all_tasks() - mine if not _is_a_connection(task)])
+
+
+def _is_a_connection(task: asyncio.Task[Any]) -> bool:
+    return "RequestHandler" in repr(task.get_coro())
 
 
 RESTLESS: dict[str, Any] = {"retries": 0, "breaker": 0}

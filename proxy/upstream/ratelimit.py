@@ -18,7 +18,7 @@ _DEFAULT_WINDOW: Final = (
     60.0  # seconds; GitLab, whose windows are minutes, doesn't name them. Docker Hub does: six hours
 )
 # "76;w=21600", as in draft-ietf-httpapi-ratelimit-headers up to version 07
-_AMOUNT: Final = re.compile(r"(\d{1,12})(?:;w=(\d{1,9}))?(?![\w.])")
+_AMOUNT: Final = re.compile(r"(\d{1,12})(?:;w=(\d{1,9}))?(?![\w.])", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from aiohttp import web
 
 from conftest import Clock, until
 from images import ARM, V1, X86, push, push_pair
@@ -425,3 +426,64 @@ async def test_secrets_are_in_no_error_and_no_metric(origin: Origin, connect: Co
     seen = f"{caught.value!r} {caught.value.message} {metrics.render().decode()} {upstream._authorizer._tokens!r}"
     assert len(tokens.asked) == 1
     assert not [secret for secret in (ALICE.password, ALICE.basic, "planted-token") if secret in seen]
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["before the request", "after a challenge"])
+async def test_those_who_wait_for_a_token_share_its_failure(
+    origin: Origin, connect: Connect, clock: Clock, *, known: bool
+) -> None:
+    """When a token can't be fetched, the fifty who wait for it hear so, and don't ask one after the other."""
+    push_pair(origin.registry)
+    tokens = Tokens(origin)
+    upstream = await connect(origin)
+    if known:
+        await upstream.manifest(X86, V1)
+        clock.advance(600)
+    asked = len(tokens.asked)
+    gate = asyncio.Event()
+
+    async def busy(request: web.BaseRequest) -> web.StreamResponse:
+        await gate.wait()
+        return web.Response(status=503)
+
+    origin.fail("GET /token", busy)
+    requests = [asyncio.create_task(upstream.manifest(X86, V1)) for _ in range(50)]
+    await until(lambda: len(origin.requests) >= (4 if known else 51))
+    await asyncio.sleep(0.05)
+    gate.set()
+
+    found = await asyncio.gather(*requests, return_exceptions=True)
+
+    assert {str(error) for error in found} == {"the token service of hub answered 503"}
+    assert {type(error) for error in found} == {Overloaded}
+    assert len(tokens.asked) == asked + 1
+
+
+async def test_a_failed_token_is_not_remembered(origin: Origin, connect: Connect) -> None:
+    """Who asks afterwards makes a new attempt."""
+    push_pair(origin.registry)
+    tokens = Tokens(origin)
+    origin.fail("GET /token", once(status(503)))
+    upstream = await connect(origin)
+    with pytest.raises(Overloaded):
+        await upstream.manifest(X86, V1)
+
+    assert (await upstream.manifest(X86, V1)).body
+    assert len(tokens.asked) == 2
+
+
+async def test_all_who_wait_for_a_token_may_leave(origin: Origin, connect: Connect) -> None:
+    """When everybody was cancelled, nothing is left behind, and the next caller is served."""
+    push_pair(origin.registry)
+    tokens = Tokens(origin)
+    upstream = await connect(origin)
+    origin.fail("GET /token", once(hang()))
+    requests = [asyncio.create_task(upstream.manifest(X86, V1)) for _ in range(3)]
+    await until(lambda: bool(tokens.asked))
+    for request in reversed(requests):
+        request.cancel()
+    await asyncio.wait(requests)
+
+    assert (await upstream.manifest(X86, V1)).body
+    assert len(tokens.asked) == 2
+    assert upstream._authorizer._fetching == {}

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Clock
-from images import V1, X86, push_pair
+from images import ARM, V1, X86, push_pair
 from proxy.oci.byterange import Whole
-from proxy.oci.errors import Overloaded
+from proxy.oci.errors import BadAnswer, Overloaded
+from proxy.oci.mediatype import ANYTHING
 from proxy.oci.reference import Digest
 from proxy.telemetry import Metrics
 from proxy.upstream.ratelimit import LONGEST_WAIT, MOST_STRETCH, Quota, RateLimit, seconds
@@ -89,7 +90,7 @@ def test_a_quota_ends_with_its_window(limit: RateLimit, clock: Clock) -> None:
 async def test_quotas_are_read_from_every_answer(origin: Origin, connect: Connect) -> None:
     """Of HEAD and GET, of manifests and errors; operators see them, and so does who asks for the stretch."""
     x86, _ = push_pair(origin.registry)
-    body = (await origin.registry.manifest(X86, V1)).body
+    body = (await origin.registry.manifest(X86, V1, ANYTHING)).body
     found = {"Content_Type": x86.media_type, "Docker_Content_Digest": x86.digest}
     origin.fail("HEAD ", status(200, body, **found, ratelimit_limit="100;w=21600", ratelimit_remaining="25;w=21600"))
     origin.fail("GET ", status(429, ratelimit_limit="200;w=21600", ratelimit_remaining="0;w=21600"))
@@ -121,7 +122,7 @@ async def test_others_quotas_are_not_the_upstream_s(origin: Origin, other: Origi
     origin.fail("GET /token", once(nothing))
     service.valid.clear()
 
-    with pytest.raises(Exception, match="usable token"):
+    with pytest.raises(BadAnswer, match="usable token"):
         await upstream.manifest(X86, V1)
 
     assert upstream.stretch() == 1.0
@@ -240,7 +241,7 @@ async def test_a_token_service_waits_alone(origin: Origin, connect: Connect, clo
     origin.fail("GET /token", status(429, Retry_After="17"))
     for _ in range(3):
         with pytest.raises(Overloaded, match="token service"):
-            await upstream.tags("kimoqi/alpine-arm", None, "")  # another scope
+            await upstream.tags(ARM, None, "")  # another scope
 
     assert len(tokens.asked) == 2
     clock.advance(17)
