@@ -2,8 +2,8 @@
 
     <dir>/content/blobs/sha256/<hex>     manifests and configs, laid out as an OCI image layout's blobs
     <dir>/tags/<sha256>.json             entries, named by the hash of URL, repository and tag
-    <dir>/locations/<sha256>.json   where a digest of a virtual repository is
-    <dir>/learned/<sha256>.json     naming conventions that came true
+    <dir>/locations/<sha256>.json        where a digest of a virtual repository is
+    <dir>/learned/<sha256>.json          naming conventions that came true
     <dir>/tmp/                           files being written
 
 A file is written under `tmp`, synced and renamed, so that a crash leaves the old one or the new one. Its time of

@@ -58,8 +58,8 @@ class Manifests:
     """Tags and digests of virtual repositories.
 
     Per tag: a fresh entry is answered without a question; a stale one is answered, too, and asked for behind;
-    else one flight asks for everybody. What comes of it is kept in the order content, locations, tag, so that
-    nobody is ever told a digest that can't be fetched.
+    else one flight asks for everybody. What comes of it is kept content and locations first, the tag last, so
+    that nobody is ever told a digest that can't be fetched.
     """
 
     def __init__(
