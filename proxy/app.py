@@ -42,9 +42,10 @@ from proxy.virtual.places import Places
 from proxy.virtual.referrers import Referrers
 from proxy.virtual.registry import Directory, Reads, VirtualRegistry
 from proxy.virtual.tags import Tags
-from proxy.web.distribution import Distribution, always
+from proxy.web.distribution import Distribution
 from proxy.web.generations import Generations
 from proxy.web.hooks import Hooks
+from proxy.web.request import always
 from proxy.web.server import listen
 from proxy.web.status import Status
 

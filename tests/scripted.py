@@ -13,7 +13,8 @@ from multidict import CIMultiDictProxy
 
 from proxy.memory import MemoryRegistry
 from proxy.telemetry import Metrics
-from proxy.web.distribution import Distribution, always
+from proxy.web.distribution import Distribution
+from proxy.web.request import always
 from proxy.web.server import listen
 
 Fault = Callable[[web.BaseRequest], Awaitable[web.StreamResponse | None]]

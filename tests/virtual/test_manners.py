@@ -11,7 +11,8 @@ from aiohttp import web
 from conftest import Clock, StartProxy, until
 from images import ARM, X86, push, push_pair
 from proxy.telemetry import Metrics
-from proxy.web.distribution import Distribution, always
+from proxy.web.distribution import Distribution
+from proxy.web.request import always
 from scripted import Fault, Origin, once, reset, status
 
 TAG = "/v2/kimoqi/alpine/manifests/1.0"
