@@ -22,9 +22,11 @@ from proxy.app import serve_registry
 from proxy.memory import MemoryRegistry, add_image
 from proxy.oci.byterange import Part
 from proxy.oci.content import Blob, Manifest, Resolved, TagPage
+from proxy.oci.errors import Unsupported
 from proxy.oci.mediatype import Accept
 from proxy.oci.reference import Digest, Reference, Repository, Tag
 from proxy.oci.registry import Registry
+from proxy.oci.write import Target, Write, Written
 from proxy.telemetry import configure_logging
 
 
@@ -61,6 +63,14 @@ class Slow:
         """Return what refers to a manifest."""
         await self._wait()
         return await self.registry.referrers(repository, digest, artifact_type)
+
+    def check_write(self, at: Target) -> None:
+        """Take no pushes."""
+        raise Unsupported("this registry is read-only")
+
+    async def write(self, write: Write) -> Written:
+        """Take no pushes."""
+        raise Unsupported("this registry is read-only")
 
     async def _wait(self) -> None:
         if self.delay:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
@@ -20,7 +21,7 @@ from proxy.oci.content import Manifest
 from proxy.oci.errors import Invalid
 from proxy.oci.mediatype import ANYTHING
 from proxy.oci.reference import Digest, parse_image
-from proxy.oci.registry import Registry
+from proxy.oci.registry import Served
 from proxy.settings.keys import Settings, UpstreamSettings
 from proxy.settings.load import SettingsInvalid
 from proxy.store.base import Content, Metadata
@@ -39,8 +40,9 @@ from proxy.virtual.budget import Budget
 from proxy.virtual.history import History
 from proxy.virtual.manifests import Manifests
 from proxy.virtual.places import Places
+from proxy.virtual.pushes import Pushes
 from proxy.virtual.referrers import Referrers
-from proxy.virtual.registry import Directory, Reads, VirtualRegistry
+from proxy.virtual.registry import Directory, Parts, VirtualRegistry
 from proxy.virtual.tags import Tags
 from proxy.web.distribution import Distribution
 from proxy.web.generations import Generations
@@ -49,7 +51,7 @@ from proxy.web.request import always
 from proxy.web.server import listen
 from proxy.web.status import Status
 
-_FIXED: Final = ("listen", "admin_listen", "drain", "log_level", "watch")  # read once, when the service starts
+_FIXED: Final = ("listen", "admin_listen", "drain", "log_level", "trusted_proxies", "watch")  # read once, at the start
 
 _log: Final = structlog.get_logger("app")
 
@@ -125,21 +127,24 @@ async def build(
     clock: Callable[[], float] = time.time,
     metrics: Metrics | None = None,
     ticks: Callable[[], float] = time.monotonic,
+    secret: bytes | None = None,
 ) -> AsyncIterator[Site]:
     """Open pools and stores and put the virtual registries on top.
 
     Args:
         clock: Seconds since the epoch.
         ticks: Seconds that never go backwards.
+        secret: Signs what clients bring back of an upload; without it one of this site's own.
 
     Raises:
         SettingsInvalid: A file that the settings name can't be used.
     """
     metrics = metrics or Metrics()
+    secret = secret or secrets.token_bytes(32)
     files = read_files(settings, os.environ)
     async with AsyncExitStack() as stack:
         upstreams: dict[str, Upstream] = {
-            each.name: await _open(stack, each, files, metrics, ticks) for each in settings.upstream
+            each.name: await _open(stack, each, files, metrics, ticks, secret) for each in settings.upstream
         }
         memory: Shared = LruMemory(settings.cache.memory)
         content, metadata = await _stores(stack, settings, memory, clock, metrics)
@@ -161,13 +166,21 @@ async def build(
             stretch={name: upstream.stretch for name, upstream in upstreams.items()},
         )
         stack.push_async_callback(manifests.close)
-        reads = Reads(
+        parts = Parts(
             manifests=manifests,
             blobs=Blobs(upstreams, places, content, budget),
             tags=Tags(settings.rules_in_force, upstreams, places, budget),
             referrers=Referrers(upstreams, places, budget),
+            pushes=Pushes(
+                upstreams=upstreams,
+                allowed=frozenset(each.name for each in settings.upstream if each.push),
+                rules=settings.rules_in_force,
+                places=places,
+                manifests=manifests,
+                forget_lists=lambda _: None,
+            ),
         )
-        registries = {name: VirtualRegistry(name, reads) for name in upstreams}
+        registries = {name: VirtualRegistry(name, parts) for name in upstreams}
         directory = Directory(settings.names, settings.rules_in_force, registries)
         yield Site(directory, Hooks(files.hooks, directory.revalidate, metrics))
 
@@ -184,10 +197,11 @@ async def serve(
     """
     Folder(settings.cache.dir).sweep()
     metrics = Metrics()
+    secret = secrets.token_bytes(32)  # uploads go on when the configuration is loaded anew
     ready = False
 
     def rebuild(changed: Settings) -> AbstractAsyncContextManager[Site]:
-        return build(changed, clock, metrics, ticks)
+        return build(changed, clock, metrics, ticks, secret)
 
     @contextmanager
     def directory() -> Iterator[Directory]:
@@ -197,7 +211,7 @@ async def serve(
     async with Generations[Site]() as generations:
         await generations.replace(rebuild(settings))
         status = Status(metrics, lambda: ready, generations.borrow)
-        registry = Distribution(directory, metrics)
+        registry = Distribution(directory, metrics, settings.trusted_proxies)
         async with (
             listen(status.handle, settings.admin_listen, drain=1.0) as admin,
             listen(registry.handle, settings.listen, drain=settings.drain) as address,
@@ -208,14 +222,19 @@ async def serve(
 
 
 @asynccontextmanager
-async def serve_registry(registry: Registry, address: tuple[str, int]) -> AsyncIterator[tuple[str, int]]:
+async def serve_registry(registry: Served, address: tuple[str, int]) -> AsyncIterator[tuple[str, int]]:
     """Serve any registry on *address*, without an admin port: the demo's upstream. Yields where."""
     async with listen(Distribution(always(registry), Metrics()).handle, address, drain=1.0) as listening:
         yield listening
 
 
 async def _open(
-    stack: AsyncExitStack, settings: UpstreamSettings, files: Files, metrics: Metrics, ticks: Callable[[], float]
+    stack: AsyncExitStack,
+    settings: UpstreamSettings,
+    files: Files,
+    metrics: Metrics,
+    ticks: Callable[[], float],
+    secret: bytes,
 ) -> Upstream:
     limits = Limits(
         connect=settings.timeouts.connect,
@@ -230,7 +249,7 @@ async def _open(
     transport = Transport(settings.name, settings.url, limits, metrics, tls, retries=retries, clock=ticks)
     await stack.enter_async_context(transport)
     authorizer = Authorizer(transport, files.credentials[settings.name], settings.auth_realms, ticks)
-    return Upstream(transport, authorizer, settings.missing)
+    return Upstream(transport, authorizer, settings.missing, secret)
 
 
 async def _stores(

@@ -9,6 +9,7 @@ from proxy.oci.byterange import Part
 from proxy.oci.content import Blob, Manifest, Resolved, TagPage
 from proxy.oci.mediatype import Accept
 from proxy.oci.reference import Digest, Reference, Repository
+from proxy.oci.write import Target, Write, Written
 
 
 class Registry(Protocol):
@@ -40,3 +41,25 @@ class Registry(Protocol):
     async def referrers(self, repository: Repository, digest: Digest, artifact_type: str) -> Manifest:
         """Return an OCI index of what refers to *digest*; empty where nothing does."""
         ...
+
+
+class Writable(Protocol):
+    """A registry that can be pushed to."""
+
+    def check_write(self, at: Target) -> None:
+        """Raise `Unsupported` where nothing can be written, before a body is taken for it."""
+        ...
+
+    async def write(self, write: Write) -> Written:
+        """Do one step of a push, or a deletion.
+
+        Raises:
+            Rejected: The registry doesn't take it.
+            Unsupported: It takes none of the kind.
+            UploadUnknown: The upload's session isn't one of its own.
+        """
+        ...
+
+
+class Served(Registry, Writable, Protocol):
+    """What can be served: read, and written to as far as it allows."""

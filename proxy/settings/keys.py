@@ -33,6 +33,7 @@ from proxy.settings.text import (
     ConventionName,
     Duration,
     Listen,
+    NetworkText,
     PlatformText,
     Size,
     Status,
@@ -95,6 +96,8 @@ class UpstreamSettings(_Section):
     """Statuses that mean "does not exist"; 404 always does. Docker Hub's default is [401, 404]."""
     blobs: Literal["stream"] = "stream"
     """How blobs are served."""
+    push: bool = False
+    """Whether clients may push to it and delete from it, through the proxy and with its credentials."""
     connections: int = Field(default=100, ge=1, le=10_000)
     """Connections at most, for documents and for blobs each."""
     retries: int = Field(default=2, ge=0, le=5)
@@ -296,6 +299,8 @@ class Settings(BaseSettings):
     """How long requests in flight may go on when the service stops."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Events less important than this are not logged. Requests are logged at info."""
+    trusted_proxies: tuple[NetworkText, ...] = ()
+    """Networks of reverse proxies in front whose `X-Forwarded-Host` and `X-Forwarded-Proto` count."""
     watch: bool = False
     """Whether a changed configuration file is loaded by itself; SIGHUP loads it always."""
     upstream: tuple[UpstreamSettings, ...] = ()

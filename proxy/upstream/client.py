@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -14,31 +16,40 @@ from yarl import URL
 
 from proxy.oci import mediatype
 from proxy.oci.byterange import ByteRange, ContentRange, Nothing, Part, SuffixRange, Whole, parse_content_range
-from proxy.oci.challenge import parse_challenges, pull_scope
+from proxy.oci.challenge import delete_scope, parse_challenges, pull_scope, push_scope
 from proxy.oci.content import MAX_MANIFEST, Blob, Descriptor, Manifest, Resolved, TagPage, empty_index
 from proxy.oci.document import parse
-from proxy.oci.endpoint import BlobAt, ManifestAt, ReferrersOf, TagsOf
+from proxy.oci.endpoint import BlobAt, ManifestAt, ReferrersOf, TagsOf, UploadAt
 from proxy.oci.errors import (
     BadAnswer,
     BlobUnknown,
     DigestInvalid,
     ManifestUnknown,
+    NameInvalid,
     NameUnknown,
     NotFound,
     Overloaded,
     RangeInvalid,
     Refused,
     RegistryError,
+    Rejected,
+    UploadUnknown,
 )
 from proxy.oci.mediatype import ANYTHING, Accept
 from proxy.oci.reference import DOCKER_HUB, Digest, Reference, Repository, Tag
+from proxy.oci.write import ANSWERED, Target, Write, Written, parameter
 from proxy.upstream import transfer
 from proxy.upstream.auth import Authorizer
 from proxy.upstream.transport import Transport
+from proxy.upstream.uploads import Sessions
 
 _MAX_TAGS_PAGE: Final = 16 * 1024 * 1024  # bytes
 _PAGE: Final = 1000  # tags asked for at once
 _MAX_PAGES: Final = 200
+_MAX_REJECTION: Final = 64 * 1024  # bytes of an error document that are read
+_MAX_MESSAGE: Final = 300  # characters of its message that are passed on
+_CODE: Final = re.compile(r"[A-Z_]{1,64}", re.ASCII)
+_Ask = Callable[..., AbstractAsyncContextManager[aiohttp.ClientResponse]]
 _FALLBACK_STATUS: Final = frozenset(
     {400, 404, 405, 406}
 )  # "no referrers API here", says the specification's client part
@@ -69,14 +80,22 @@ class _OpenBlob:
 class Upstream:
     """A registry over HTTP."""
 
-    def __init__(self, transport: Transport, authorizer: Authorizer, missing: Collection[int] = (404,)) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        authorizer: Authorizer,
+        missing: Collection[int] = (404,),
+        secret: bytes = b"",
+    ) -> None:
         """Take what is needed.
 
         Args:
             missing: Statuses that mean "does not exist" here: Docker Hub says 401 of a missing repository.
+            secret: Signs what clients bring back of an upload.
         """
         self._transport = transport
         self._authorizer = authorizer
+        self._sessions = Sessions(transport.url, secret)
         self._missing = frozenset(missing) | {404}
         self._is_hub = transport.url.host in DOCKER_HUB
 
@@ -181,6 +200,73 @@ class Upstream:
                 raise self._failure(response, question)
         return await self._fallback(repository, digest)
 
+    def check_write(self, at: Target) -> None:
+        """The upstream itself says what it takes."""
+
+    async def write(self, write: Write) -> Written:
+        """Pass a step of a push on, streamed; what the upstream rejects is told with its own status and code."""
+        question, url = self._write_question(write)
+        async with self._told(question, url, write) as response:
+            if response.status // 100 != 2:
+                raise await self._rejection(response, question)
+            headers = {name: response.headers[name] for name in ANSWERED if name in response.headers}
+            location = response.headers.get("Location", "")
+            if isinstance(write.at, UploadAt) and response.status in (202, 204) and write.method != "DELETE":
+                session, query = self._sessions.name(question.repository, url, location)
+                return Written(status=response.status, headers=headers, session=session, query=query)
+            return Written(status=response.status, headers=headers)
+
+    def _write_question(self, write: Write) -> tuple[_Question, URL]:
+        at, repository = write.at, self._remote(write.at.repository)
+        what = f"{write.method} to {write.at.repository}"
+        if isinstance(at, UploadAt):
+            url = self._sessions.url(repository, at.session, write.query)
+            return _Question(write.method, repository, at.path, UploadUnknown, what), url
+        path = replace(at, repository=repository).path
+        missing = BlobUnknown if isinstance(at, BlobAt) else ManifestUnknown
+        base = self._transport.url
+        url = URL(f"{base.origin()}{base.raw_path.rstrip('/')}{path}", encoded=True).with_query(write.query)
+        return _Question(write.method, repository, path, missing, what), url
+
+    @asynccontextmanager
+    async def _told(self, question: _Question, url: URL, write: Write) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a write, authenticated. A body that passes only once is sent when it is known how to do that."""
+        headers = dict(write.headers)
+        if write.body is not None and write.length is not None:
+            headers["Content-Length"] = str(write.length)
+        scope = _write_scope(question.repository, write)
+        if write.body is None or isinstance(write.body, bytes):
+            ask = partial(self._transport.document, question.method, url, body=write.body or None, redirects=False)
+            async with self._authenticated(question, scope, headers, ask) as response:
+                yield response
+            return
+        if not self._authorizer.introduced:
+            await self._introduce(question, scope)
+        authorization = await self._authorized(self._authorizer.header(scope), question)
+        if authorization:
+            headers["Authorization"] = authorization
+        async with self._transport.upload(question.method, url, headers, write.body) as response:
+            yield response
+
+    async def _introduce(self, question: _Question, scope: str) -> None:
+        """Learn how to authenticate from a request that can be sent again."""
+        ask = partial(self._transport.document, "GET", self._url("/v2/", {}))
+        async with self._authenticated(question, scope, {}, ask):
+            pass
+
+    async def _rejection(self, response: aiohttp.ClientResponse, question: _Question) -> RegistryError:
+        """Sort what isn't a success: the client's own fault is told in the upstream's words."""
+        status = response.status
+        if status in (401, 403, 429) or not 400 <= status < 500:
+            return self._failure(response, question)
+        body = await self._transport.read(response, _MAX_REJECTION, "rejection")
+        code, message = _first_error(body)
+        return Rejected(
+            f"{self.name} answered {status}{f': {message}' if message else ''}",
+            status=status,
+            code=code or question.missing.code,
+        )
+
     async def _fallback(self, repository: Repository, digest: Digest) -> Manifest:
         try:
             found = await self.manifest(repository, Tag(f"{digest.algorithm}-{digest.hex[:64]}"))
@@ -197,16 +283,25 @@ class Upstream:
         query: Mapping[str, str] | None = None,
         stream: bool = False,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a request, authenticated; after a 401 once more, with what it challenges for."""
-        scope = pull_scope(self._remote(question.repository))
-        authorization = await self._authorized(self._authorizer.header(scope), question)
+        """Ask for something of a repository, authenticated."""
         url = self._url(question.path, query or {})
+        ask: _Ask = partial(self._transport.stream, url)
+        if not stream:
+            ask = partial(self._transport.document, question.method, url)
+        async with self._authenticated(
+            question, pull_scope(self._remote(question.repository)), headers, ask
+        ) as response:
+            yield response
+
+    @asynccontextmanager
+    async def _authenticated(
+        self, question: _Question, scope: str, headers: Mapping[str, str], ask: _Ask
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a request with an `Authorization` for *scope*; after a 401 once more, with what it challenges for."""
+        authorization = await self._authorized(self._authorizer.header(scope), question)
         for retry in (True, False):
             given = {**headers, "Authorization": authorization} if authorization else dict(headers)
-            opened = (
-                self._transport.stream(url, given) if stream else self._transport.document(question.method, url, given)
-            )
-            async with opened as response:
+            async with ask(headers=given) as response:
                 if response.status != 401 or not retry:
                     yield response
                     return
@@ -354,6 +449,28 @@ class Upstream:
         except (orjson.JSONDecodeError, KeyError, TypeError):
             raise BadAnswer(f"{self.name} sent a list of tags that is none") from None
         return tags, _next_page(response.headers.get("Link", ""), tags)
+
+
+def _write_scope(repository: Repository, write: Write) -> str:
+    """Return what a write needs to be allowed: a mount reads another repository, too."""
+    if write.method == "DELETE" and not isinstance(write.at, UploadAt):
+        return delete_scope(repository)
+    source = parameter(write.query, "from") if isinstance(write.at, UploadAt) and not write.at.session else ""
+    try:
+        return push_scope(repository, *([Repository.parse(source)] if source else []))
+    except NameInvalid:
+        return push_scope(repository)
+
+
+def _first_error(body: bytes) -> tuple[str, str]:
+    """Return code and message of a registry's error document; empty where it isn't one."""
+    try:
+        first = orjson.loads(body)["errors"][0]
+        code, message = str(first.get("code") or ""), str(first.get("message") or "")
+    except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError):
+        return "", ""
+    shown = "".join(c if c.isprintable() else " " for c in message[:_MAX_MESSAGE])
+    return code if _CODE.fullmatch(code) else "", shown
 
 
 def _described(response: aiohttp.ClientResponse) -> Descriptor | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -26,11 +27,12 @@ from proxy.telemetry import Metrics
 from proxy.virtual.budget import Budget
 from proxy.virtual.flight import Flights
 from proxy.virtual.history import History
-from proxy.virtual.places import Places
+from proxy.virtual.places import Place, Places
 from proxy.virtual.recent import Recent
 from proxy.virtual.sources import Sources
 
 _MAX_TROUBLES: Final = 10_000  # tags whose last question ended in an error, remembered for `negative_ttl`
+_MAX_OUTDATED: Final = 10_000  # tags and repositories that something was pushed to
 _MAX_STRETCHED: Final = 10_000  # tags that last longer than `tag_ttl` because a rate limit runs out
 _MAX_PAUSE: Final = 120.0  # seconds between questions to a source that goes on giving no answer
 _FLIGHT_SECONDS: Final = 60.0  # after which a question is given up, whoever still waits
@@ -98,6 +100,7 @@ class Manifests:
         self._sources = Sources(upstreams, content)
         self._flights: Flights[tuple[Virtual, Tag], Answer] = Flights(metrics.coalesced)
         self._fetches: Flights[tuple[Virtual, Digest], Manifest] = Flights(metrics.coalesced)
+        self._outdated: Recent[tuple[Virtual, Tag] | Place, float] = Recent(_MAX_OUTDATED)
         self._trouble: Recent[tuple[Virtual, Tag], _Trouble] = Recent(_MAX_TROUBLES)
 
     async def close(self) -> None:
@@ -132,6 +135,21 @@ class Manifests:
         entry = await self._entry(virtual, tag)
         if entry is not None:
             self._flights.anew((virtual, tag), lambda: self._refresh(virtual, tag, entry))
+
+    async def outdate(self, virtual: Virtual, tag: Tag) -> None:
+        """Answer *tag* from now on only with what was asked for after this moment: something was pushed."""
+        self._outdated.put((virtual, tag), self._clock(), math.inf)
+        await self.revalidate(virtual, tag)
+
+    def outdate_place(self, place: Place) -> None:
+        """The same for all tags that something of *place* is part of: something was deleted there."""
+        self._outdated.put(place, self._clock(), math.inf)
+
+    async def learn(self, virtual: Virtual, place: Place, manifest: Manifest) -> None:
+        """Remember a manifest that was pushed to *place*, which nobody has to fetch to know it."""
+        await self._content.remember(manifest.descriptor.digest, manifest.body)
+        await self._places.keep_manifest(virtual, manifest.descriptor, place)
+        await self._learn_blobs(virtual, *place, manifest)
 
     async def body(self, virtual: Virtual, entry: Entry) -> Manifest:
         """Return the bytes that *entry* stands for."""
@@ -179,9 +197,17 @@ class Manifests:
 
     def _judged(self, virtual: Virtual, tag: Tag, entry: Entry, now: float) -> Age:
         """Judge *entry* by its age, or by what was settled when it was confirmed."""
+        if self._is_outdated(virtual, tag, entry):
+            return Age.EXPIRED
         if now >= entry.checked_at == self._stretched.get((virtual, tag), now):
             return Age.FRESH
         return self._freshness(virtual, tag).judge(now - entry.checked_at)
+
+    def _is_outdated(self, virtual: Virtual, tag: Tag, entry: Entry) -> bool:
+        """Whether *entry* was confirmed before something it is made of was pushed or deleted through us."""
+        keys: list[tuple[Virtual, Tag] | Place] = [(virtual, tag), (virtual.upstream, virtual.repository)]
+        keys += [(part.upstream, part.repository) for part in entry.parts]
+        return any((since := self._outdated.last(key)) is not None and entry.checked_at <= since for key in keys)
 
     def _stretch_ttl(self, virtual: Virtual, tag: Tag, entry: Entry) -> None:
         """Let *entry*, just confirmed, last longer while the upstream's rate limit runs out.

@@ -64,6 +64,11 @@ class Places:
             found = Location(*place, descriptor.media_type)
             await self._durable.remember_location(virtual, descriptor.digest, found)
 
+    async def forget(self, virtual: Virtual, digest: Digest) -> None:
+        """Forget where *digest* is, as a manifest and as a blob: it was deleted."""
+        await self._durable.drop_location(virtual, digest)
+        await self._volatile.drop_location(virtual, digest)
+
     async def blob(self, virtual: Virtual, digest: Digest) -> Place | None:
         """Return where a blob was last found."""
         found = await self._volatile.location(virtual, digest)

@@ -1,4 +1,4 @@
-"""The virtual registry's five reads: a table of contents."""
+"""The virtual registry's five reads, and its writes: a table of contents."""
 
 from __future__ import annotations
 
@@ -16,37 +16,40 @@ from proxy.oci.content import Blob, Manifest, Resolved, TagPage
 from proxy.oci.errors import ManifestUnknown, NameUnknown
 from proxy.oci.mediatype import INDEXES, Accept
 from proxy.oci.reference import Digest, Reference, Repository, Tag
-from proxy.oci.registry import Registry
+from proxy.oci.registry import Served
+from proxy.oci.write import Target, Write, Written
 from proxy.store.base import Virtual
 from proxy.virtual.blobs import Blobs
 from proxy.virtual.manifests import Answer, Manifests
+from proxy.virtual.pushes import Pushes
 from proxy.virtual.referrers import Referrers
 from proxy.virtual.tags import Tags
 
 
 @dataclass(frozen=True, slots=True)
-class Reads:
+class Parts:
     """What virtual registries of all upstreams share."""
 
     manifests: Manifests
     blobs: Blobs
     tags: Tags
     referrers: Referrers
+    pushes: Pushes
 
 
 class VirtualRegistry:
     """The registry that clients see who speak of one upstream."""
 
-    def __init__(self, upstream: str, reads: Reads) -> None:
+    def __init__(self, upstream: str, parts: Parts) -> None:
         self._upstream = upstream
-        self._reads = reads
+        self._parts = parts
 
     async def resolve(self, repository: Repository, reference: Reference, accept: Accept) -> Resolved:
         """Return what a reference stands for; a tag costs no more than GET does, as its index is made for both."""
         if isinstance(reference, Digest):
             manifest = await self.manifest(repository, reference, accept)
             return Resolved(manifest.descriptor, manifest.delivery)
-        answer = await self._reads.manifests.tag(self._virtual(repository), reference)
+        answer = await self._parts.manifests.tag(self._virtual(repository), reference)
         if _too_narrow(answer.entry, accept):
             manifest = await self._default_child(repository, reference, answer)
             return Resolved(manifest.descriptor, manifest.delivery)
@@ -56,31 +59,39 @@ class VirtualRegistry:
         """Return a manifest, or the index of a virtual tag."""
         virtual = self._virtual(repository)
         if isinstance(reference, Digest):
-            return await self._reads.manifests.digest(virtual, reference)
-        answer = await self._reads.manifests.tag(virtual, reference)
+            return await self._parts.manifests.digest(virtual, reference)
+        answer = await self._parts.manifests.tag(virtual, reference)
         if _too_narrow(answer.entry, accept):
             return await self._default_child(repository, reference, answer)
-        return replace(await self._reads.manifests.body(virtual, answer.entry), delivery=answer.delivery)
+        return replace(await self._parts.manifests.body(virtual, answer.entry), delivery=answer.delivery)
 
     def blob(self, repository: Repository, digest: Digest, part: Part) -> AbstractAsyncContextManager[Blob]:
         """Open a blob at the source that owns it."""
-        return self._reads.blobs.open(self._virtual(repository), digest, part)
+        return self._parts.blobs.open(self._virtual(repository), digest, part)
 
     async def tags(self, repository: Repository, limit: int | None, last: str) -> TagPage:
         """Return the union of the sources' tags."""
-        return await self._reads.tags.page(self._virtual(repository), limit, last)
+        return await self._parts.tags.page(self._virtual(repository), limit, last)
 
     async def referrers(self, repository: Repository, digest: Digest, artifact_type: str) -> Manifest:
         """Return what refers to *digest*."""
-        return await self._reads.referrers.of(self._virtual(repository), digest, artifact_type)
+        return await self._parts.referrers.of(self._virtual(repository), digest, artifact_type)
+
+    def check_write(self, at: Target) -> None:
+        """Raise `Unsupported` where the upstream may not be pushed to."""
+        self._parts.pushes.check(self._virtual(at.repository))
+
+    async def write(self, write: Write) -> Written:
+        """Pass a write on to the upstream, where it may be pushed to."""
+        return await self._parts.pushes.write(self._virtual(write.at.repository), write)
 
     async def explain(self, repository: Repository, tag: Tag) -> Explanation:
         """Say why a tag is what it is."""
-        return await self._reads.manifests.explain(self._virtual(repository), tag)
+        return await self._parts.manifests.explain(self._virtual(repository), tag)
 
     async def revalidate(self, repository: Repository, tag: Tag) -> None:
         """Ask anew for a tag whose sources are said to have changed."""
-        await self._reads.manifests.revalidate(self._virtual(repository), tag)
+        await self._parts.manifests.revalidate(self._virtual(repository), tag)
 
     async def _default_child(self, repository: Repository, tag: Tag, answer: Answer) -> Manifest:
         """Return the one child for a client that accepts no index (law 7)."""
@@ -90,7 +101,7 @@ class VirtualRegistry:
                 f"{repository}:{tag} is an index without an entry for the default platform, "
                 "and the client's Accept names no index type"
             )
-        manifest = await self._reads.manifests.digest(self._virtual(repository), child.digest)
+        manifest = await self._parts.manifests.digest(self._virtual(repository), child.digest)
         return replace(manifest, delivery=answer.delivery)
 
     def _virtual(self, repository: Repository) -> Virtual:
@@ -109,7 +120,7 @@ class Directory:
 
     def find(
         self, host: str, namespaces: tuple[str, ...], prefix: str, repository: Repository
-    ) -> tuple[Registry, Repository]:
+    ) -> tuple[Served, Repository]:
         """Return the registry and the repository there. Raises `NameUnknown`."""
         return self.virtual(Address(host, namespaces, prefix), repository)
 
