@@ -16,15 +16,16 @@ import structlog
 from proxy.files import Files
 from proxy.files import read as read_files
 from proxy.merge.explain import Explanation
+from proxy.merge.publication import Publication
 from proxy.merge.route import Address
 from proxy.oci.content import Manifest
 from proxy.oci.errors import Invalid
 from proxy.oci.mediatype import ANYTHING
-from proxy.oci.reference import Digest, parse_image
+from proxy.oci.reference import Digest, Tag, parse_image
 from proxy.oci.registry import Served
 from proxy.settings.keys import Settings, UpstreamSettings
 from proxy.settings.load import SettingsInvalid
-from proxy.store.base import Content, Metadata
+from proxy.store.base import Content, Metadata, Virtual
 from proxy.store.behind import Behind
 from proxy.store.disk import DiskContent, DiskMetadata, Folder
 from proxy.store.history import Pruner, Uses, noting
@@ -40,6 +41,7 @@ from proxy.virtual.budget import Budget
 from proxy.virtual.history import History
 from proxy.virtual.manifests import Manifests
 from proxy.virtual.places import Places
+from proxy.virtual.publish import Publisher
 from proxy.virtual.pushes import Pushes
 from proxy.virtual.referrers import Referrers
 from proxy.virtual.registry import Directory, Parts, VirtualRegistry
@@ -62,6 +64,7 @@ class Site:
 
     directory: Directory
     hooks: Hooks
+    publisher: Publisher
 
     async def explain(self, image: str) -> Explanation:
         """Say why *image* is what it is. Raises `RegistryError`."""
@@ -76,6 +79,19 @@ class Site:
         repository, reference = parse_image(image)
         registry, there = self.directory.virtual(Address(), repository)
         return await registry.manifest(there, reference, ANYTHING)
+
+    async def publication(self, image: str, to: str, *, partial: bool) -> Publication:
+        """Say what publishing *image* as *to* takes. Raises `RegistryError`."""
+        (virtual, tag), (target, as_tag) = self._tagged(image), self._tagged(to)
+        place = (target.upstream, target.repository)
+        return await self.publisher.plan(virtual, tag, place, as_tag, partial=partial)
+
+    def _tagged(self, image: str) -> tuple[Virtual, Tag]:
+        repository, reference = parse_image(image)
+        if isinstance(reference, Digest):
+            raise Invalid(f"{image} is a digest: a tag was expected")
+        registry, there = self.directory.virtual(Address(), repository)
+        return registry.virtual(there), reference
 
 
 class Running:
@@ -182,7 +198,7 @@ async def build(
         )
         registries = {name: VirtualRegistry(name, parts) for name in upstreams}
         directory = Directory(settings.names, settings.rules_in_force, registries)
-        yield Site(directory, Hooks(files.hooks, directory.revalidate, metrics))
+        yield Site(directory, Hooks(files.hooks, directory.revalidate, metrics), Publisher(upstreams, manifests))
 
 
 @asynccontextmanager

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from enum import StrEnum
 from typing import Final, Protocol
 
+from proxy.merge.publication import Way
 from proxy.oci.byterange import Nothing, Whole
 from proxy.oci.content import Manifest
 from proxy.oci.endpoint import ManifestAt, UploadAt
@@ -20,14 +20,6 @@ Count = Callable[[int], None]
 """Is told how many more bytes have been copied."""
 
 _BLOB: Final = {"Content-Type": "application/octet-stream"}
-
-
-class Way(StrEnum):
-    """How something comes to be where it is wanted."""
-
-    THERE = "there"  # it was already
-    MOUNT = "mount"  # the registry takes it over from another of its repositories
-    COPY = "copy"
 
 
 class Store(Registry, Writable, Protocol):

@@ -49,7 +49,7 @@ class VirtualRegistry:
         if isinstance(reference, Digest):
             manifest = await self.manifest(repository, reference, accept)
             return Resolved(manifest.descriptor, manifest.delivery)
-        answer = await self._parts.manifests.tag(self._virtual(repository), reference)
+        answer = await self._parts.manifests.tag(self.virtual(repository), reference)
         if _too_narrow(answer.entry, accept):
             manifest = await self._default_child(repository, reference, answer)
             return Resolved(manifest.descriptor, manifest.delivery)
@@ -57,7 +57,7 @@ class VirtualRegistry:
 
     async def manifest(self, repository: Repository, reference: Reference, accept: Accept) -> Manifest:
         """Return a manifest, or the index of a virtual tag."""
-        virtual = self._virtual(repository)
+        virtual = self.virtual(repository)
         if isinstance(reference, Digest):
             return await self._parts.manifests.digest(virtual, reference)
         answer = await self._parts.manifests.tag(virtual, reference)
@@ -67,31 +67,31 @@ class VirtualRegistry:
 
     def blob(self, repository: Repository, digest: Digest, part: Part) -> AbstractAsyncContextManager[Blob]:
         """Open a blob at the source that owns it."""
-        return self._parts.blobs.open(self._virtual(repository), digest, part)
+        return self._parts.blobs.open(self.virtual(repository), digest, part)
 
     async def tags(self, repository: Repository, limit: int | None, last: str) -> TagPage:
         """Return the union of the sources' tags."""
-        return await self._parts.tags.page(self._virtual(repository), limit, last)
+        return await self._parts.tags.page(self.virtual(repository), limit, last)
 
     async def referrers(self, repository: Repository, digest: Digest, artifact_type: str) -> Manifest:
         """Return what refers to *digest*."""
-        return await self._parts.referrers.of(self._virtual(repository), digest, artifact_type)
+        return await self._parts.referrers.of(self.virtual(repository), digest, artifact_type)
 
     def check_write(self, at: Target) -> None:
         """Raise `Unsupported` where the upstream may not be pushed to."""
-        self._parts.pushes.check(self._virtual(at.repository))
+        self._parts.pushes.check(self.virtual(at.repository))
 
     async def write(self, write: Write) -> Written:
         """Pass a write on to the upstream, where it may be pushed to."""
-        return await self._parts.pushes.write(self._virtual(write.at.repository), write)
+        return await self._parts.pushes.write(self.virtual(write.at.repository), write)
 
     async def explain(self, repository: Repository, tag: Tag) -> Explanation:
         """Say why a tag is what it is."""
-        return await self._parts.manifests.explain(self._virtual(repository), tag)
+        return await self._parts.manifests.explain(self.virtual(repository), tag)
 
     async def revalidate(self, repository: Repository, tag: Tag) -> None:
         """Ask anew for a tag whose sources are said to have changed."""
-        await self._parts.manifests.revalidate(self._virtual(repository), tag)
+        await self._parts.manifests.revalidate(self.virtual(repository), tag)
 
     async def _default_child(self, repository: Repository, tag: Tag, answer: Answer) -> Manifest:
         """Return the one child for a client that accepts no index (law 7)."""
@@ -101,10 +101,11 @@ class VirtualRegistry:
                 f"{repository}:{tag} is an index without an entry for the default platform, "
                 "and the client's Accept names no index type"
             )
-        manifest = await self._parts.manifests.digest(self._virtual(repository), child.digest)
+        manifest = await self._parts.manifests.digest(self.virtual(repository), child.digest)
         return replace(manifest, delivery=answer.delivery)
 
-    def _virtual(self, repository: Repository) -> Virtual:
+    def virtual(self, repository: Repository) -> Virtual:
+        """Return a repository of this registry as the key that everything is kept by."""
         return Virtual(self._upstream, repository)
 
 
