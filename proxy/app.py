@@ -31,7 +31,7 @@ from proxy.store.disk import DiskContent, DiskMetadata, Folder
 from proxy.store.history import Pruner, Uses, noting
 from proxy.store.memory import LruMemory, MemoryContent, MemoryMetadata, Shared
 from proxy.store.tiered import TieredContent, TieredMetadata
-from proxy.telemetry import Metrics
+from proxy.telemetry import Accesses, AccessEvents, Metrics
 from proxy.upstream.auth import Authorizer
 from proxy.upstream.client import Upstream
 from proxy.upstream.retry import Retries
@@ -39,6 +39,7 @@ from proxy.upstream.transport import Limits, Transport
 from proxy.virtual.blobs import Blobs
 from proxy.virtual.budget import Budget
 from proxy.virtual.history import History
+from proxy.virtual.leases import Leases
 from proxy.virtual.manifests import Manifests
 from proxy.virtual.places import Places
 from proxy.virtual.publish import Publisher
@@ -49,11 +50,22 @@ from proxy.virtual.tags import Tags
 from proxy.web.distribution import Distribution
 from proxy.web.generations import Generations
 from proxy.web.hooks import Hooks
+from proxy.web.hot import Tables
 from proxy.web.request import always
 from proxy.web.server import listen
 from proxy.web.status import Status
 
-_FIXED: Final = ("listen", "admin_listen", "drain", "log_level", "trusted_proxies", "watch")  # read once, at the start
+_FIXED: Final = (
+    "listen",
+    "admin_listen",
+    "drain",
+    "log_level",
+    "trusted_proxies",
+    "hot",
+    "watch",
+)  # read once, at the start
+
+_HOT_SHARE: Final = 8  # hot answers may take this part of `cache.memory`, beside it
 
 _log: Final = structlog.get_logger("app")
 
@@ -65,6 +77,7 @@ class Site:
     directory: Directory
     hooks: Hooks
     publisher: Publisher
+    leases: Leases
 
     async def explain(self, image: str) -> Explanation:
         """Say why *image* is what it is. Raises `RegistryError`."""
@@ -125,7 +138,9 @@ class Running:
         """
         try:
             settings = load()
+            before = self._generations.present
             await self._generations.replace(self._rebuild(settings))
+            before.leases.close()
         except SettingsInvalid as invalid:
             self._metrics.reloads.labels("refused").inc()
             _log.error("configuration refused, the old one stays", problems=[str(p) for p in invalid.problems])
@@ -165,7 +180,8 @@ async def build(
         memory: Shared = LruMemory(settings.cache.memory)
         content, metadata = await _stores(stack, settings, memory, clock, metrics)
         budget = Budget(settings.request_budget)
-        places = Places(settings.rules_in_force, upstreams, metadata, MemoryMetadata(memory))
+        leases = Leases()
+        places = Places(settings.rules_in_force, upstreams, metadata, MemoryMetadata(memory), leases)
         history = History(
             metadata=metadata, content=content, places=places, clock=clock, noting=noting(settings.cache.history)
         )
@@ -176,6 +192,7 @@ async def build(
             content=content,
             places=places,
             history=history,
+            leases=leases,
             budget=budget,
             clock=clock,
             metrics=metrics,
@@ -198,14 +215,23 @@ async def build(
         )
         registries = {name: VirtualRegistry(name, parts) for name in upstreams}
         directory = Directory(settings.names, settings.rules_in_force, registries)
-        yield Site(directory, Hooks(files.hooks, directory.revalidate, metrics), Publisher(upstreams, manifests))
+        hooks = Hooks(files.hooks, directory.revalidate, metrics)
+        yield Site(directory, hooks, Publisher(upstreams, manifests), leases)
 
 
 @asynccontextmanager
 async def serve(
-    settings: Settings, clock: Callable[[], float] = time.time, ticks: Callable[[], float] = time.monotonic
+    settings: Settings,
+    clock: Callable[[], float] = time.time,
+    ticks: Callable[[], float] = time.monotonic,
+    accesses: Accesses | None = None,
 ) -> AsyncIterator[Running]:
     """Serve both ports while the block runs, then let requests in flight finish.
+
+    Args:
+        clock: Seconds since the epoch.
+        ticks: Seconds that never go backwards.
+        accesses: Where requests are logged; without it they are events like any other.
 
     Raises:
         SettingsInvalid: As `build` does.
@@ -227,14 +253,18 @@ async def serve(
     async with Generations[Site]() as generations:
         await generations.replace(rebuild(settings))
         status = Status(metrics, lambda: ready, generations.borrow)
-        registry = Distribution(directory, metrics, settings.trusted_proxies)
+        accesses = accesses or AccessEvents()
+        registry = Distribution(directory, metrics, settings.trusted_proxies, accesses=accesses)
+        hot = settings.cache.memory // _HOT_SHARE
+        tables = Tables(hot, clock, settings.trusted_proxies) if settings.hot else None
         async with (
             listen(status.handle, settings.admin_listen, drain=1.0) as admin,
-            listen(registry.handle, settings.listen, drain=settings.drain) as address,
+            listen(registry.handle, settings.listen, drain=settings.drain, tables=tables) as address,
         ):
             ready = True
             yield Running(settings, generations, rebuild, address, admin, metrics)
             ready = False
+        accesses.settle()
 
 
 @asynccontextmanager

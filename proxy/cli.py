@@ -34,7 +34,7 @@ from proxy.oci.reference import Digest, Repository
 from proxy.publishing import described, show_publication, watching
 from proxy.settings.keys import CacheSettings, RuleSettings, Settings, UpstreamSettings, json_schema
 from proxy.settings.load import Problem, SettingsInvalid, load
-from proxy.telemetry import configure_logging
+from proxy.telemetry import Accesses, configure_logging
 
 _FAILED: Final = 1
 _USAGE: Final = 2
@@ -70,8 +70,8 @@ def serve_command(config: Path | None, upstream: str | None, listen: str | None,
         return _loaded(config, upstream, listen=listen, admin_listen=admin_listen)
 
     settings = _settings(config, upstream, listen=listen, admin_listen=admin_listen)
-    configure_logging(level=getattr(logging, settings.log_level.upper()))
-    _run(_serve(settings, load_again, config if settings.watch else None))
+    accesses = configure_logging(level=getattr(logging, settings.log_level.upper()))
+    _run(_serve(settings, load_again, config if settings.watch else None, accesses))
     for number in _STOPPING:
         # The loop took its handlers along; a second signal now must not turn a clean exit into a killed process.
         signal.signal(number, signal.SIG_IGN)
@@ -182,10 +182,12 @@ def demo_command(*, once: bool) -> None:
         _run(_demo(Path(folder), once=once))
 
 
-async def _serve(settings: Settings, load_again: Callable[[], Settings], watched: Path | None) -> None:
+async def _serve(
+    settings: Settings, load_again: Callable[[], Settings], watched: Path | None, accesses: Accesses
+) -> None:
     # Before anything listens: whoever sees us listening may send a signal.
     stop, reload = _told(*_STOPPING), _told(signal.SIGHUP)
-    async with serve(settings) as running:
+    async with serve(settings, accesses=accesses) as running:
         _log.info("listening", registry=_url(running.registry), admin=_url(running.admin), version=__version__)
         reloading = asyncio.create_task(_reload(running, load_again, reload, watched))
         await stop.wait()

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
 import sys
-from typing import Final, TextIO
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Final, Protocol, TextIO, cast
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
+_WAIT: Final = 0.1  # seconds that a line of the access log may wait for others
+_MAX_WAITING: Final = 1000  # lines; a longer write would be felt
+
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Tally:
+    """What is to be added to a counter: adding here costs a tenth. `Metrics.render` settles it."""
+
+    __slots__ = ("count", "counter")
+
+    def __init__(self, counter: Counter) -> None:
+        self.count = 0
+        self.counter = counter
+
+    def settle(self) -> None:
+        """Add it."""
+        count, self.count = self.count, 0
+        self.counter.inc(count)
 
 
 class Metrics:
@@ -22,6 +46,7 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's omission
         registry = CollectorRegistry()
         self._registry = registry
+        self._tallies: dict[tuple[str, str, str, str], Tally] = {}
         self.requests = Counter(
             "manifuse_requests",
             "Requests by clients",
@@ -88,15 +113,142 @@ class Metrics:
             "manifuse_coalesced", "Callers that waited for a question already being asked", registry=registry
         )
 
+    def tally(self, route: str, method: str, status: str, cache: str) -> Tally:
+        """Return what counts in `requests` under these labels, for requests that must cost next to nothing."""
+        labels = (route, method, status, cache)
+        if labels not in self._tallies:
+            self._tallies[labels] = Tally(self.requests.labels(*labels))
+        return self._tallies[labels]
+
     def render(self) -> bytes:
         """Write all of them as `METRICS_TYPE`."""
+        for tally in self._tallies.values():
+            tally.settle()
         return generate_latest(self._registry)
 
 
-def configure_logging(stream: TextIO = sys.stderr, *, level: int = logging.INFO) -> None:
-    """Send events to *stream*: in colours on a terminal, else one JSON object a line. Call once, at the start."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """What the log says of a request, whoever sent it and however long it took."""
+
+    method: str
+    path: str
+    status: int
+    bytes: int
+    ms: float
+    cache: str
+    agent: str
+
+
+class Accesses(Protocol):
+    """Where requests are logged."""
+
+    def log(self, access: Access, client: str | None) -> None:
+        """Log a request of *client*."""
+        ...
+
+    def again(self, access: Access) -> Callable[[str | None], None] | None:
+        """Return what logs the same for other clients, in next to no time; None where requests aren't logged."""
+        ...
+
+    def settle(self) -> None:
+        """Write what waits to be written."""
+        ...
+
+
+class AccessEvents:
+    """Requests as events like any other."""
+
+    def __init__(self) -> None:
+        self._log = structlog.get_logger("access")
+
+    def log(self, access: Access, client: str | None) -> None:
+        """Log a request of *client*."""
+        self._log.info("request", client=client, **asdict(access))
+
+    def again(self, access: Access) -> Callable[[str | None], None] | None:
+        """Return what logs the same for other clients; None where requests aren't logged."""
+        if not self._log.is_enabled_for(logging.INFO):
+            return None
+        return lambda client: self.log(access, client)
+
+    def settle(self) -> None:
+        """Write nothing: nothing waits."""
+
+
+class Lines:
+    """A stream of JSON events, those of requests that are answered in microseconds written many at a time.
+
+    Whatever else is written comes after them: lines stand in the order in which they happened.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._waiting: list[tuple[float, str | None, str]] = []
+
+    def write(self, text: str) -> int:
+        """Write *text* now."""
+        self.settle()
+        return self._stream.write(text)
+
+    def flush(self) -> None:
+        """Let nothing wait."""
+        self.settle()
+        self._stream.flush()
+
+    def add(self, moment: float, client: str | None, rest: str) -> None:
+        """Write an event of *client* soon; *rest* is the event but for its client and its time."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_later(_WAIT, self.settle)
+        self._waiting.append((moment, client, rest))
+        if len(self._waiting) >= _MAX_WAITING:
+            self.settle()
+
+    def settle(self) -> None:
+        """Write what waits."""
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        clients = {client: json.dumps(client) for _, client, _ in waiting}
+        second, text, lines = -1, "", []
+        for moment, client, rest in waiting:
+            if int(moment) != second:
+                second = int(moment)
+                text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+            lines.append(f'{{"client": {clients[client]}, {rest}"{text}.{int(moment % 1 * 1e6):06d}Z"}}\n')
+        self._stream.write("".join(lines))
+        self._stream.flush()
+
+
+class AccessLines(AccessEvents):
+    """Requests as JSON events."""
+
+    def __init__(self, lines: Lines) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def again(self, access: Access) -> Callable[[str | None], None] | None:
+        """Return what logs the same for other clients; None where requests aren't logged."""
+        if not self._log.is_enabled_for(logging.INFO):
+            return None
+        event = {**asdict(access), "event": "request", "level": "info", "timestamp": ""}
+        rest = json.dumps(event)[1:].removesuffix('""}')
+        add, clock = self._lines.add, time.time
+        return lambda client: add(clock(), client, rest)
+
+    def settle(self) -> None:
+        """Write what waits to be written."""
+        self._lines.settle()
+
+
+def configure_logging(stream: TextIO = sys.stderr, *, level: int = logging.INFO) -> Accesses:
+    """Send events to *stream*: in colours on a terminal, else one JSON object a line. Call once, at the start.
+
+    Returns where requests are to be logged.
+    """
+    terminal, lines = stream.isatty(), Lines(stream)
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if stream.isatty() else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
     )
     structlog.configure(
         processors=[
@@ -107,6 +259,7 @@ def configure_logging(stream: TextIO = sys.stderr, *, level: int = logging.INFO)
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=structlog.PrintLoggerFactory(stream if terminal else cast("TextIO", lines)),
         cache_logger_on_first_use=False,
     )
+    return AccessEvents() if terminal else AccessLines(lines)

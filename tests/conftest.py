@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -21,6 +23,9 @@ from scripted import Origin, running
 # A loaded machine is no reason for a property to be wrong.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+# Everything must hold with hot answers and without: MANIFUSE_TEST_HOT=0 turns them off.
+HOT = os.environ.get("MANIFUSE_TEST_HOT", "1") != "0"
 
 
 @dataclass
@@ -140,7 +145,7 @@ async def start(tmp_path: Path, clock: Clock) -> AsyncIterator[StartProxy]:
                 for n, each in enumerate(origins)
             ]
             cache = {"dir": tmp_path / "cache", "stale_while_revalidate": "0s", **settings.pop("cache", {})}
-            ports = {"listen": "127.0.0.1:0", "admin_listen": "127.0.0.1:0", "drain": "1s"}
+            ports = {"listen": "127.0.0.1:0", "admin_listen": "127.0.0.1:0", "drain": "1s", "hot": HOT}
             await settled(tmp_path)
             loaded = Settings.model_validate({"upstream": upstreams, "cache": cache, **ports, **settings})
             service = await stack.enter_async_context(serve(loaded, clock, clock))
@@ -175,4 +180,4 @@ RULE: dict[str, Any] = {
 @pytest.fixture
 def rule() -> dict[str, Any]:
     """The explicit rule that most tests merge by."""
-    return {**RULE}
+    return copy.deepcopy(RULE)

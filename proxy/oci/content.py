@@ -9,6 +9,7 @@ from typing import Final
 
 from proxy.oci.byterange import ContentRange
 from proxy.oci.errors import DigestInvalid
+from proxy.oci.lease import Lease
 from proxy.oci.mediatype import OCI_INDEX
 from proxy.oci.platform import Platform
 from proxy.oci.reference import Digest
@@ -66,11 +67,13 @@ class Delivery:
         cache: None where no cache was involved.
         age: Seconds since the upstreams last confirmed the answer.
         warnings: Sentences for `Warning: 299`, stale or partial answers.
+        lease: How long the same may be answered again; None for never.
     """
 
     cache: CacheResult | None = None
     age: float = 0.0
     warnings: tuple[str, ...] = ()
+    lease: Lease | None = field(default=None, compare=False, repr=False)
 
 
 DIRECT: Final = Delivery()

@@ -301,6 +301,8 @@ class Settings(BaseSettings):
     """Events less important than this are not logged. Requests are logged at info."""
     trusted_proxies: tuple[NetworkText, ...] = ()
     """Networks of reverse proxies in front whose `X-Forwarded-Host` and `X-Forwarded-Proto` count."""
+    hot: bool = True
+    """Whether requests for manifests that repeat byte for byte are answered without being read again."""
     watch: bool = False
     """Whether a changed configuration file is loaded by itself; SIGHUP loads it always."""
     upstream: tuple[UpstreamSettings, ...] = ()

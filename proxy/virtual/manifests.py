@@ -19,6 +19,7 @@ from proxy.merge.rule import Learned, Rule, find
 from proxy.oci.content import CacheResult, Delivery, Descriptor, Manifest
 from proxy.oci.document import Artifact, Image, parse
 from proxy.oci.errors import ManifestUnknown, NotFound, Refused, RegistryError, TimedOut
+from proxy.oci.lease import Lease
 from proxy.oci.mediatype import ANYTHING
 from proxy.oci.reference import Digest, Repository, Tag
 from proxy.oci.registry import Registry
@@ -27,6 +28,7 @@ from proxy.telemetry import Metrics
 from proxy.virtual.budget import Budget
 from proxy.virtual.flight import Flights
 from proxy.virtual.history import History
+from proxy.virtual.leases import Leases
 from proxy.virtual.places import Place, Places
 from proxy.virtual.recent import Recent
 from proxy.virtual.sources import Sources
@@ -73,6 +75,7 @@ class Manifests:
         content: Content,
         places: Places,
         history: History,
+        leases: Leases,
         budget: Budget,
         clock: Callable[[], float],
         metrics: Metrics,
@@ -81,6 +84,7 @@ class Manifests:
         """Take what is needed.
 
         Args:
+            leases: Say how long an answer from memory may be given again.
             budget: How long a caller waits; the question itself may go on.
             clock: Seconds since the epoch.
             stretch: By upstream, how many times longer than `tag_ttl` an answer should last that comes now.
@@ -91,6 +95,7 @@ class Manifests:
         self._content = content
         self._places = places
         self._history = history
+        self._leases = leases
         self._budget = budget
         self._flight_budget = Budget(_FLIGHT_SECONDS)
         self._clock = clock
@@ -111,13 +116,17 @@ class Manifests:
     async def tag(self, virtual: Virtual, tag: Tag) -> Answer:
         """Return what *tag* stands for. Raises `ManifestUnknown`, `Refused` or `NoAnswer`."""
         now = self._clock()
+        lease = self._leases.open(virtual, tag)
         entry = await self._entry(virtual, tag)
         if entry and not await self._history.used_tag(virtual, entry):
             entry = None
         age = now - entry.checked_at if entry else 0.0
         judged = self._judged(virtual, tag, entry, now) if entry else Age.EXPIRED
         if entry and judged is Age.FRESH:
-            return _answer(entry, CacheResult.HIT, age)
+            until = self._fresh_until(virtual, tag, entry)
+            return _answer(
+                entry, CacheResult.HIT, age, self._leases.grant(lease, now, since=entry.checked_at, until=until)
+            )
         trouble = self._trouble.get((virtual, tag), now)
         if trouble and isinstance(trouble.error, NotFound):
             raise ManifestUnknown(trouble.error.message)
@@ -132,6 +141,7 @@ class Manifests:
         """Ask anew for a tag whose sources are said to have changed. One that nobody pulled is left alone."""
         self._trouble.drop((virtual, tag))
         self._stretched.drop((virtual, tag))
+        self._leases.end(virtual, tag)
         entry = await self._entry(virtual, tag)
         if entry is not None:
             self._flights.anew((virtual, tag), lambda: self._refresh(virtual, tag, entry))
@@ -144,6 +154,7 @@ class Manifests:
     def outdate_place(self, place: Place) -> None:
         """The same for all tags that something of *place* is part of: something was deleted there."""
         self._outdated.put(place, self._clock(), math.inf)
+        self._leases.end_all()
 
     async def learn(self, virtual: Virtual, place: Place, manifest: Manifest) -> None:
         """Remember a manifest that was pushed to *place*, which nobody has to fetch to know it."""
@@ -162,13 +173,15 @@ class Manifests:
 
     async def digest(self, virtual: Virtual, digest: Digest) -> Manifest:
         """Return a manifest by digest, from where it was seen or from any source of *virtual* (law 8)."""
+        lease = self._leases.open(virtual, digest)
         location = await self._places.manifest(virtual, digest)
         body = await self._content.get(digest) if location else None
         if location is not None and body is not None:
             manifest = Manifest(Descriptor(media_type=location.media_type, digest=digest, size=len(body)), body)
             await self._learn_blobs(virtual, location.upstream, location.repository, manifest)
             await self._history.used_digest(virtual, manifest)
-            return replace(manifest, delivery=Delivery(CacheResult.HIT))
+            self._leases.grant(lease, self._clock(), since=None, until=math.inf)
+            return replace(manifest, delivery=Delivery(CacheResult.HIT, lease=lease))
         fetch = self._fetches.join((virtual, digest), lambda: self._fetch(virtual, digest, location))
         return await self._budget.spend(fetch, f"{virtual.repository}@{digest}")
 
@@ -202,6 +215,12 @@ class Manifests:
         if now >= entry.checked_at == self._stretched.get((virtual, tag), now):
             return Age.FRESH
         return self._freshness(virtual, tag).judge(now - entry.checked_at)
+
+    def _fresh_until(self, virtual: Virtual, tag: Tag, entry: Entry) -> float:
+        """Return until when *entry*, which is fresh, stays so if nothing happens."""
+        until = entry.checked_at + self._freshness(virtual, tag).tag_ttl
+        settled = self._stretched.last((virtual, tag)) == entry.checked_at
+        return max(until, self._stretched.until((virtual, tag))) if settled else until
 
     def _is_outdated(self, virtual: Virtual, tag: Tag, entry: Entry) -> bool:
         """Whether *entry* was confirmed before something it is made of was pushed or deleted through us."""
@@ -242,7 +261,10 @@ class Manifests:
     async def _refresh(self, virtual: Virtual, tag: Tag, previous: Entry | None) -> Answer:
         """Ask, decide, keep. Runs in a flight: once for all callers."""
         attempt = self._attempt(virtual, tag, previous)
-        answer = await self._flight_budget.spend(attempt, f"{virtual.repository}:{tag}")
+        try:
+            answer = await self._flight_budget.spend(attempt, f"{virtual.repository}:{tag}")
+        finally:
+            self._leases.end(virtual, tag)
         if previous is None or answer.entry.checked_at > previous.checked_at:
             self._stretch_ttl(virtual, tag, answer.entry)
         return answer
@@ -400,10 +422,10 @@ class Manifests:
             await self._metadata.drop_entry(virtual, plan.tag)
 
 
-def _answer(entry: Entry, cache: CacheResult, age: float) -> Answer:
+def _answer(entry: Entry, cache: CacheResult, age: float, lease: Lease | None = None) -> Answer:
     """Return *entry* with what a client should know of it; one that is held says so for as long as it is."""
     held = (f"held: {entry.held}",) if entry.held else ()
-    return Answer(entry, Delivery(cache, age, (*held, *entry.warnings)))
+    return Answer(entry, Delivery(cache, age, (*held, *entry.warnings), lease))
 
 
 def _not_found(verdict: Verdict) -> bool:

@@ -12,6 +12,7 @@ from proxy.oci.errors import NoAnswer, NotFound, Refused, RegistryError
 from proxy.oci.reference import Digest, Repository
 from proxy.oci.registry import Registry
 from proxy.store.base import Location, Metadata, Virtual
+from proxy.virtual.leases import Leases
 from proxy.virtual.together import together
 
 Place = tuple[str, Repository]
@@ -30,18 +31,25 @@ class Places:
     """The sources of virtual repositories, as places to look for digests in."""
 
     def __init__(
-        self, rules: Sequence[Rule], upstreams: Mapping[str, Registry], durable: Metadata, volatile: Metadata
+        self,
+        rules: Sequence[Rule],
+        upstreams: Mapping[str, Registry],
+        durable: Metadata,
+        volatile: Metadata,
+        leases: Leases,
     ) -> None:
         """Take what is needed.
 
         Args:
             durable: Keeps the locations of manifests: what was advertised is found after a restart.
             volatile: Keeps the locations of blobs: there are many, and looking again is cheap.
+            leases: Ends with what is known of a manifest.
         """
         self._rules = rules
         self._upstreams = upstreams
         self._durable = durable
         self._volatile = volatile
+        self._leases = leases
 
     async def of(self, virtual: Virtual) -> tuple[Place, ...]:
         """Return the places that *virtual* may have content in, those with a configured upstream."""
@@ -63,11 +71,13 @@ class Places:
         else:
             found = Location(*place, descriptor.media_type)
             await self._durable.remember_location(virtual, descriptor.digest, found)
+        self._leases.end(virtual, descriptor.digest)
 
     async def forget(self, virtual: Virtual, digest: Digest) -> None:
         """Forget where *digest* is, as a manifest and as a blob: it was deleted."""
         await self._durable.drop_location(virtual, digest)
         await self._volatile.drop_location(virtual, digest)
+        self._leases.end(virtual, digest)
 
     async def blob(self, virtual: Virtual, digest: Digest) -> Place | None:
         """Return where a blob was last found."""

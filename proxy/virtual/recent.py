@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
@@ -29,6 +30,11 @@ class Recent(Generic[Key, Value]):
         """Return the value of *key*, whether it still holds or not."""
         item = self._items.get(key)
         return item[0] if item is not None else None
+
+    def until(self, key: Key) -> float:
+        """Return when *key*'s item ends; the beginning of time where there is none."""
+        item = self._items.get(key)
+        return item[1] if item is not None else -math.inf
 
     def put(self, key: Key, value: Value, until: float) -> None:
         """Let *value* hold for *key* until then."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -22,16 +23,16 @@ from proxy.oci.endpoint import (
     parse,
 )
 from proxy.oci.errors import NoAnswer, RegistryError, Unsupported
-from proxy.telemetry import Metrics
+from proxy.telemetry import Access, Accesses, AccessEvents, Metrics
 from proxy.web import blobs, lists, manifests, pushes
 from proxy.web.failures import respond
 from proxy.web.forwarded import Networks, origin
+from proxy.web.hot import Leased, Record
 from proxy.web.request import ALWAYS, Borrow, Request
 
 _METHODS: Final = pushes.METHODS | {"GET", "HEAD"}
 
 _log: Final = structlog.get_logger("web")
-_access: Final = structlog.get_logger("access")
 
 
 class Distribution:
@@ -43,12 +44,19 @@ class Distribution:
         metrics: Metrics,
         trusted: Networks = (),
         clock: Callable[[], float] = time.perf_counter,
+        accesses: Accesses | None = None,
     ) -> None:
-        """Take what is needed; *trusted* are the networks of reverse proxies whose `X-Forwarded-…` counts."""
+        """Take what is needed.
+
+        Args:
+            trusted: Networks of reverse proxies whose `X-Forwarded-…` counts.
+            accesses: Where requests are logged; without it they are events like any other.
+        """
         self._borrow = borrow
         self._metrics = metrics
         self._trusted = trusted
         self._clock = clock
+        self._accesses = accesses or AccessEvents()
 
     async def handle(self, http: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, count it and log it. An error of ours is a 500 with its trace in the log."""
@@ -103,10 +111,8 @@ class Distribution:
     def _record(self, http: web.BaseRequest, response: web.StreamResponse, route: str, seconds: float) -> None:
         method = http.method if http.method in _METHODS else "other"
         cache = response.headers.get("X-Manifuse-Cache", "none")
-        self._metrics.requests.labels(route, method, str(response.status), cache).inc()
-        _access.info(
-            "request",
-            client=http.remote,
+        labels = (route, method, str(response.status), cache)
+        access = Access(
             method=http.method,
             path=http.rel_url.raw_path,
             status=response.status,
@@ -115,6 +121,11 @@ class Distribution:
             cache=cache,
             agent=http.headers.get("User-Agent", "")[:200],
         )
+        self._metrics.requests.labels(*labels).inc()
+        self._accesses.log(access, http.remote)
+        if isinstance(response, Leased) and response.lease is not None:
+            again = self._accesses.again(replace(access, ms=0.0))
+            response.record = Record(self._metrics.tally(*labels), again)
 
 
 def _route(endpoint: Endpoint) -> str:

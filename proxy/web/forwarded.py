@@ -32,7 +32,7 @@ class Origin:
 def origin(http: web.BaseRequest, trusted: Networks) -> Origin:
     """Read the `Host` of a request, or what a trusted proxy forwarded; of several values the first, the client's."""
     host = http.headers.get("Host", "")
-    if not trusted or not _is_trusted(http.remote or "", trusted):
+    if not trusted or not is_trusted(http.remote or "", trusted):
         return Origin(host)
     forwarded = _first(http, "X-Forwarded-Host")
     scheme = _first(http, "X-Forwarded-Proto").lower()
@@ -47,7 +47,8 @@ def _first(http: web.BaseRequest, name: str) -> str:
     return http.headers.get(name, "").partition(",")[0].strip()
 
 
-def _is_trusted(remote: str, trusted: Networks) -> bool:
+def is_trusted(remote: str, trusted: Networks) -> bool:
+    """Whether *remote* is an address of a reverse proxy whose word counts."""
     try:
         address = ip_address(remote)
     except ValueError:

@@ -10,6 +10,7 @@ from proxy.oci.content import Delivery, Descriptor
 from proxy.oci.endpoint import ManifestAt
 from proxy.oci.mediatype import Accept
 from proxy.oci.reference import Tag
+from proxy.web.hot import Leased
 from proxy.web.request import Request
 
 _MAX_WARNINGS: Final = 4096  # bytes of all Warning headers, by the distribution specification
@@ -28,7 +29,7 @@ async def manifest(request: Request, at: ManifestAt) -> web.StreamResponse:
     headers = {**_describing(descriptor), **_delivering(delivery), **request.namespace()}
     if isinstance(at.reference, Tag):
         headers["Vary"] = "Accept"
-    response = web.Response(body=body, headers=headers)
+    response = Leased(delivery.lease, body=body, headers=headers)
     for warning in _warnings(delivery.warnings):
         response.headers.add("Warning", warning)
     return response
