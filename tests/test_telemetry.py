@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import logging
 from collections.abc import Iterator
@@ -10,7 +11,10 @@ import orjson
 import pytest
 import structlog
 
-from proxy.telemetry import Metrics, configure_logging
+from conftest import until
+from proxy.telemetry import Access, AccessEvents, Metrics, configure_logging
+
+ACCESS = Access(method="GET", path="/v2/", status=200, bytes=2, ms=0.0, cache="none", agent='a "client"')
 
 
 @pytest.fixture(autouse=True)
@@ -50,3 +54,92 @@ def test_two_sets_of_metrics_are_apart() -> None:
 
     assert b"manifuse_merges_total 1.0" in one.render()
     assert b"manifuse_merges_total 0.0" in two.render()
+
+
+async def test_lines_of_repeated_requests_wait_for_each_other() -> None:
+    """They are written many at a time, soon, and what is logged after them comes after them."""
+    stream = io.StringIO()
+    accesses = configure_logging(stream)
+    again = accesses.again(ACCESS)
+    assert again is not None
+    again("::1")
+    again(None)
+    waiting = stream.getvalue()
+    structlog.get_logger("test").info("merged")
+    again("::1")
+    before = len(stream.getvalue().splitlines())
+    await until(lambda: len(stream.getvalue().splitlines()) > before)
+    events = [orjson.loads(line) for line in stream.getvalue().splitlines()]
+
+    assert waiting == ""
+    assert before == 3
+    assert [event["event"] for event in events] == ["request", "request", "merged", "request"]
+    assert [event.get("client") for event in events] == ["::1", None, None, "::1"]
+
+
+async def test_a_repeated_request_is_logged_as_any() -> None:
+    """The same keys in the same order, and the same values."""
+    stream = io.StringIO()
+    accesses = configure_logging(stream)
+    accesses.log(ACCESS, "::1")
+    again = accesses.again(ACCESS)
+    assert again is not None
+    again("::1")
+    accesses.settle()
+    one, other = [orjson.loads(line) for line in stream.getvalue().splitlines()]
+
+    assert list(one) == list(other)
+    assert one | {"timestamp": ""} == other | {"timestamp": ""}
+    assert len(one["timestamp"]) == len(other["timestamp"])
+
+
+async def test_waiting_lines_are_bounded() -> None:
+    """A thousand lines are written at once."""
+    stream = io.StringIO()
+    again = configure_logging(stream).again(ACCESS)
+    assert again is not None
+    for _ in range(1500):
+        again("::1")
+    await asyncio.sleep(0)
+
+    assert len(stream.getvalue().splitlines()) == 1000
+
+
+def test_requests_that_are_not_logged_cost_nothing() -> None:
+    """Above `info` there is nothing to call for each request."""
+    assert configure_logging(io.StringIO(), level=logging.WARNING).again(ACCESS) is None
+    assert AccessEvents().again(ACCESS) is None
+
+
+def test_on_a_terminal_requests_are_events() -> None:
+    """There each is shown as it comes, and nothing waits."""
+    stream = Terminal()
+    accesses = configure_logging(stream)
+    again = accesses.again(ACCESS)
+    assert again is not None
+    again("::1")
+    accesses.settle()
+
+    assert "request" in stream.getvalue()
+
+
+class Terminal(io.StringIO):
+    """A stream that somebody reads along."""
+
+    def isatty(self) -> bool:
+        """Say so."""
+        return True
+
+
+def test_tallies_are_settled() -> None:
+    """What was tallied is in the counter whenever somebody looks, beside what was counted."""
+    metrics = Metrics()
+    labels = ("manifest", "GET", "200", "hit")
+    for _ in range(3):
+        metrics.tally(*labels).count += 1
+    metrics.requests.labels(*labels).inc()
+
+    for _ in range(2):
+        assert (
+            b'manifuse_requests_total{cache="hit",method="GET",route="manifest",status="200"} 4.0' in metrics.render()
+        )
