@@ -376,14 +376,13 @@ class Front(asyncio.Protocol):
     def _count(self, data: bytes) -> None:
         """Count the heads in what aiohttp is fed with."""
         heads, self._partial = self._partial + data, b""
-        alone = self._pending == 0
         if heads.endswith(_END) and _HEADS.fullmatch(heads):
             self._pending += heads.count(_END)
         elif _END not in heads and len(heads) <= _MAX_HEAD:
             self._partial = heads
         else:
             self._blind = True
-        self._asked = heads if alone and self._pending == 1 else None
+        self._asked = heads if self._pending == 1 else None
         self._settle()
 
     def _settle(self) -> None:

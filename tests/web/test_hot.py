@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 import pytest
 import structlog
+from aiohttp import web
 
 from conftest import Clock, until
 from images import push_pair
@@ -514,6 +515,99 @@ class Peer:
         return self.address, 1
 
 
+class Wire(asyncio.Transport):
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+        self.closing = False
+
+    def write(self, data: Any) -> None:
+        """Keep *data*."""
+        self.written.append(data)
+
+    def is_closing(self) -> bool:
+        """Whether it was closed."""
+        return self.closing
+
+    def close(self) -> None:
+        """Close it."""
+        self.closing = True
+
+
+class Mute(asyncio.Protocol):
+    """A handler that is fed and never answers."""
+
+    def __init__(self) -> None:
+        self.fed: list[bytes] = []
+        self.paused = False
+
+    def data_received(self, data: bytes) -> None:
+        """Keep *data*."""
+        self.fed.append(data)
+
+    def pause_writing(self) -> None:
+        """Note it."""
+        self.paused = True
+
+    def resume_writing(self) -> None:
+        """Note it."""
+        self.paused = False
+
+
+@pytest.fixture
+def front(clock: Clock) -> tuple[hot.Front, Wire, Mute]:
+    """A connection on which `head()` is known, its transport, and the handler behind it."""
+    tables, handler, wire = Tables(1 << 20, clock), Mute(), Wire()
+    lease = Lease()
+    lease.until = clock.now + 60
+    tables.of(wire).keep(head(), response(lease))
+    one = hot.Fronts(tables, lambda _: handler)()  # type: ignore[arg-type,return-value]
+    one.connection_made(wire)
+    return one, wire, handler
+
+
+def test_after_a_last_answer_nothing_is_answered(front: tuple[hot.Front, Wire, Mute]) -> None:
+    """Between aiohttp's answer that closes the connection and the closing itself, a known head isn't answered."""
+    one, wire, handler = front
+    one.data_received(head("Connection: close"))
+    last = web.Response()
+    last.force_close()
+    one.answered(last)
+    one.data_received(head())
+
+    assert handler.fed == [head("Connection: close"), head()]
+    assert wire.written == []
+
+
+def test_a_slow_reader_is_left_to_aiohttp(front: tuple[hot.Front, Wire, Mute]) -> None:
+    """While what was written waits to be sent, aiohttp is told so and decides; afterwards answers are hot again."""
+    one, wire, handler = front
+    one.data_received(head())
+    one.pause_writing()
+    one.data_received(head())
+    one.answered(response(Lease()))
+    paused = handler.paused
+    one.resume_writing()
+    one.data_received(head())
+
+    assert (paused, handler.paused) == (True, False)
+    assert len(handler.fed) == 1
+    assert len(wire.written) == 2
+
+
+def test_what_comes_after_closing_is_ignored(front: tuple[hot.Front, Wire, Mute]) -> None:
+    """No handler is made for it."""
+    one, wire, handler = front
+    one.close()
+    one.data_received(head())
+    one.eof_received()
+
+    assert wire.closing
+    assert (wire.written, handler.fed) == ([], [])
+
+
 class TestTable:
     """The table alone."""
 
@@ -589,9 +683,18 @@ class TestTable:
         assert dates[0] == "Thu, 01 Jan 1970 00:00:00 GMT"
 
 
+class Kept(Leased):
+    """A response after which the connection goes on."""
+
+    @property
+    def keep_alive(self) -> bool:
+        """Say so."""
+        return True
+
+
 def response(lease: Lease, body: bytes = b"{}") -> Leased:
     """Return what the full path has answered."""
-    answer = Leased(lease, body=body, headers={"Content-Length": str(len(body)), "Age": "0", "Date": "then"})
+    answer = Kept(lease, body=body, headers={"Content-Length": str(len(body)), "Age": "0", "Date": "then"})
     answer.record = Record(Tally(Metrics().merges), None)
     return answer
 
