@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from e2e import images, peers
-from e2e.manifuse import Proxy, StartProxy, serving, upstream
+from e2e import gopeers, images, peers
+from e2e.gopeers import Cosign
+from e2e.manifuse import Proxy, StartProxy, need_pushes, serving, upstream
 from e2e.peers import Account, Client, Registry, Workshop
 
 
@@ -89,6 +90,49 @@ def skopeo(workshop: Workshop) -> Client:
 
 
 @pytest.fixture(scope="session")
+def crane(workshop: Workshop) -> Client:
+    """A `crane`, which keeps nothing."""
+    return gopeers.crane(workshop("crane"))
+
+
+@pytest.fixture(scope="session")
+def regctl(workshop: Workshop) -> Client:
+    """A `regctl`, which keeps nothing."""
+    return gopeers.regctl(workshop("regctl"))
+
+
+@pytest.fixture(scope="session")
+def oras(workshop: Workshop) -> Client:
+    """An `oras`, which keeps nothing."""
+    return gopeers.oras(workshop("oras"))
+
+
+@pytest.fixture(scope="session")
+def helm(workshop: Workshop) -> Client:
+    """A `helm` that knows no repository."""
+    return gopeers.helm(workshop("helm"))
+
+
+@pytest.fixture(scope="session")
+def buildx(workshop: Workshop) -> Client:
+    """A `buildx` without a builder."""
+    return gopeers.buildx(workshop("buildx"))
+
+
+@pytest.fixture(scope="session")
+def cosign(workshop: Workshop) -> Cosign:
+    """A `cosign` with a pair of keys."""
+    return gopeers.cosign(workshop("cosign"))
+
+
+@pytest.fixture(scope="session", params=gopeers.ELSEWHERE)
+def elsewhere(request: pytest.FixtureRequest, workshop: Workshop) -> Iterator[Registry]:
+    """Another registry, with nothing in it but what tests have copied there."""
+    with gopeers.REGISTRIES[request.param](workshop("elsewhere")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
 def emulation() -> Iterator[None]:
     """This machine runs programs for aarch64."""
     with images.emulation():
@@ -112,6 +156,21 @@ def oci_images(registry: Registry, workshop: Workshop) -> None:
 def proxy(registry: Registry, docker_images: None, oci_images: None, workshop: Workshop) -> Iterator[Proxy]:
     """A proxy in front of the registry, without a rule: the conventions have to do."""
     with serving(upstream(registry), workshop("proxy")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def pushes() -> None:
+    """The proxy can be told to take pushes."""
+    need_pushes()
+
+
+@pytest.fixture(scope="session")
+def open_proxy(
+    pushes: None, registry: Registry, docker_images: None, oci_images: None, workshop: Workshop
+) -> Iterator[Proxy]:
+    """A proxy in front of the registry that takes pushes."""
+    with serving(upstream(registry, push=True), workshop("open")) as started:
         yield started
 
 

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import pytest
+
 from e2e import wire
 from e2e.peers import Daemon, Registry, free_port
+from proxy.settings.keys import UpstreamSettings
 
 COMMAND = (str(Path(sys.executable).with_name("manifuse")),)
 GRACE = 40.0  # more than the proxy itself gives to what is in flight
@@ -57,6 +60,15 @@ class StartProxy(Protocol):
         ...
 
 
+TAKES_PUSHES = "push" in UpstreamSettings.model_fields
+
+
+def need_pushes() -> None:
+    """Skip what pushes through the proxy, as long as there is no key that turns it on."""
+    if not TAKES_PUSHES:
+        pytest.skip("manifuse doesn't take pushes yet: [[upstream]] has no key `push`")
+
+
 @contextmanager
 def serving(configuration: str, folder: Path, cache: Path | None = None) -> Iterator[Proxy]:
     """Run a proxy while the block lasts; it has to leave with exit status 0."""
@@ -74,11 +86,14 @@ def upstream(
     *,
     aliases: tuple[str, ...] = (),
     default: bool = True,
+    push: bool = False,
     password_file: Path | None = None,
 ) -> str:
     """Return the configuration of one upstream, with credentials when there is a file to read the password from."""
     lines = ["[[upstream]]", f'name = "{name}"', f'url = "{registry.url}"', f"aliases = {list(aliases)}"]
     lines.append(f"default = {str(default).lower()}")
+    if push:
+        lines.append("push = true")
     if registry.account and password_file:
         password_file.write_text(f"{registry.account.password}\n")
         username = registry.account.username

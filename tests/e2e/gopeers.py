@@ -1,0 +1,74 @@
+"""Registries and clients that are written in Go: `.ci/peers` builds them, pinned, into a folder of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from e2e import wire
+from e2e.peers import Client, Registry, client_home, command, free_port, registry, running
+
+
+@contextmanager
+def crane_registry(folder: Path) -> Iterator[Registry]:
+    """Run go-containerregistry's own registry, which keeps everything in memory."""
+    address = f"127.0.0.1:{free_port()}"
+    arguments = ["registry", "serve", "--address", address]
+    with running("crane", arguments, folder, lambda: wire.answers(f"http://{address}/v2/", 200)):
+        yield Registry(address)
+
+
+# What manifuse is put in front of. zot's module can't be had from the Go module proxy; crane's registry takes its place.
+REGISTRIES: Final[Mapping[str, Callable[[Path], AbstractContextManager[Registry]]]] = {
+    "docker-registry": registry,
+    "distribution": partial(registry, peer="registry"),
+    "crane": crane_registry,
+}
+ELSEWHERE: Final = ("distribution", "crane")  # what is copied through manifuse is copied to these
+
+
+def crane(folder: Path) -> Client:
+    """Return a `crane` that reads no settings but this folder's."""
+    return Client((command("crane"), "--insecure"), client_home(folder))
+
+
+def regctl(folder: Path) -> Client:
+    """Return a `regctl` that asks registries without TLS; it has to be told of each one's address."""
+    home = client_home(folder)
+    return Client((command("regctl"),), {**home, "REGCTL_CONFIG": f"{folder}/regctl.json"})
+
+
+def oras(folder: Path) -> Client:
+    """Return an `oras` that asks registries without TLS."""
+    # Written with its value: before the name of the subcommand, the next word would be taken for it.
+    return Client((command("oras"), "--plain-http=true"), client_home(folder))
+
+
+def helm(folder: Path) -> Client:
+    """Return a `helm` that reads no settings but this folder's."""
+    places = {f"HELM_{name}_HOME": f"{folder}/helm-{name.lower()}" for name in ("CACHE", "CONFIG", "DATA")}
+    return Client((command("helm"),), {**client_home(folder), **places})
+
+
+def buildx(folder: Path) -> Client:
+    """Return a `buildx`, which runs without docker, that reads no settings but this folder's."""
+    return Client((command("buildx"),), client_home(folder))
+
+
+@dataclass(frozen=True)
+class Cosign:
+    """A `cosign` with a pair of keys of its own, which asks no service but the registry."""
+
+    run: Client
+    folder: Path
+
+
+def cosign(folder: Path) -> Cosign:
+    """Return a `cosign` with fresh keys."""
+    run = Client((command("cosign"),), {**client_home(folder), "COSIGN_PASSWORD": ""})
+    run("generate-key-pair", f"--output-key-prefix={folder}/e2e")
+    return Cosign(run, folder)
