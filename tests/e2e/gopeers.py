@@ -22,7 +22,7 @@ def crane_registry(folder: Path) -> Iterator[Registry]:
         yield Registry(address)
 
 
-# What manifuse is put in front of. zot's module can't be had from the Go module proxy; crane's registry takes its place.
+# What manifuse is put in front of. zot can't be had from the Go module proxy; crane's registry takes its place.
 REGISTRIES: Final[Mapping[str, Callable[[Path], AbstractContextManager[Registry]]]] = {
     "docker-registry": registry,
     "distribution": partial(registry, peer="registry"),
