@@ -5,7 +5,7 @@ from platform import machine
 
 import pytest
 
-from e2e import wire
+from e2e import images, wire
 from e2e.images import MACHINES, PAIRS
 from e2e.manifuse import Proxy
 from e2e.peers import Client, Registry
@@ -82,3 +82,20 @@ def test_a_name_that_no_rule_touches_passes_through(proxy: Proxy, registry: Regi
 
     assert served.body == pushed.body
     assert f"Digest: {pushed.digest}" in pulled
+
+
+@pytest.mark.client("docker", "push")
+@pytest.mark.parametrize("platform", MACHINES)
+def test_docker_pulls_what_it_has_pushed(platform: str, open_proxy: Proxy, docker: Client, emulation: None) -> None:
+    """`docker push` of two architectures under their own names, and `docker pull` of one name, all at one address."""
+    for word, source in (("x86", "linux/amd64"), ("arm", "linux/arm64")):
+        pulled, pushed = (f"{open_proxy.address}/{name}-{word}:1.0" for name in ("kimoqi/alpine", "team/app"))
+        docker("pull", "--platform", source, pulled)
+        docker("tag", pulled, pushed)
+        docker("push", pushed)
+    images.forget(docker)
+    name = f"{open_proxy.address}/team/app:1.0"
+    docker("pull", "--platform", platform, name)
+    printed = docker("run", "--rm", "--network", "none", "--platform", platform, name)
+
+    assert printed == MACHINES[platform]
