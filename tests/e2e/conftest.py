@@ -4,14 +4,15 @@ A fixture whose peer isn't installed skips the tests that ask for it; with the p
 they fail instead. See `.ci/run`.
 """
 
+import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from e2e import gopeers, images, peers
+from e2e import clients, gopeers, images, peers
 from e2e.gopeers import Cosign
 from e2e.manifuse import Proxy, StartProxy, need_pushes, serving, upstream
 from e2e.peers import Account, Client, Registry, Workshop
@@ -23,6 +24,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.e2e)
+
+
+OUTCOMES = pytest.StashKey[clients.Outcomes]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep what the clients' tests have shown."""
+    config.stash[OUTCOMES] = {}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note what a test of a client's operation has come to."""
+    report = yield
+    marker = item.get_closest_marker("client")
+    if marker and (report.when == "call" or not report.passed):
+        client, operation = marker.args
+        item.config.stash[OUTCOMES].setdefault((client, operation), set()).add(report.outcome)
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the table of clients into the page that `make clients` names."""
+    page = os.environ.get("MANIFUSE_CLIENTS")
+    if page:
+        clients.write(Path(page), session.config.stash[OUTCOMES])
 
 
 @pytest.fixture(scope="session")

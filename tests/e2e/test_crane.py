@@ -85,7 +85,7 @@ def test_crane_validates_the_index(proxy: Proxy, registry: Registry, crane: Clie
     crane("validate", "--remote", f"{proxy.address}/kimoqi/exact:1.0")
 
 
-@pytest.mark.client("crane", "copy from")
+@pytest.mark.client("crane", "copy")
 @pytest.mark.parametrize("repository", PAIRS)
 def test_crane_copies_to_another_registry(
     repository: str, proxy: Proxy, elsewhere: Registry, registry: Registry, crane: Client
@@ -99,7 +99,7 @@ def test_crane_copies_to_another_registry(
         assert wire.manifest(elsewhere.address, repository, digest).digest == digest
 
 
-@pytest.mark.client("crane", "copy to")
+@pytest.mark.client("crane", "copy to the proxy")
 @pytest.mark.parametrize("repository", PAIRS)
 def test_crane_copies_through_the_proxy(repository: str, open_proxy: Proxy, registry: Registry, crane: Client) -> None:
     """`crane copy` freezes a merged name under another one of the same address: one index, the same digest."""

@@ -69,7 +69,7 @@ def test_oras_pulls_an_artifact(
     assert (folder / note.name).read_bytes() == note.read_bytes()
 
 
-@pytest.mark.client("oras", "copy --recursive from")
+@pytest.mark.client("oras", "copy --recursive")
 def test_oras_copies_to_another_registry(proxy: Proxy, elsewhere: Registry, oras: Client) -> None:
     """`oras copy --recursive`, which asks for the referrers of everything, ends with the same digests."""
     served = wire.manifest(proxy.address, "kimoqi/mixed", "1.0")

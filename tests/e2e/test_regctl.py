@@ -56,7 +56,7 @@ def test_regctl_lists_the_repositories(proxy: Proxy, regctl: Client) -> None:
     assert "kimoqi/alpine" in regctl(*plain(proxy.address), "repo", "ls", proxy.address).splitlines()
 
 
-@pytest.mark.client("regctl", "image copy into a layout")
+@pytest.mark.client("regctl", "image copy")
 @pytest.mark.parametrize("repository", PAIRS)
 def test_regctl_copies_into_a_layout(repository: str, proxy: Proxy, regctl: Client, tmp_path: Path) -> None:
     """`regctl image copy` brings the index and its children into an OCI layout without changing a digest."""
@@ -70,7 +70,7 @@ def test_regctl_copies_into_a_layout(repository: str, proxy: Proxy, regctl: Clie
     assert set(served.entries) <= stored
 
 
-@pytest.mark.client("regctl", "image copy from")
+@pytest.mark.client("regctl", "image copy")
 def test_regctl_copies_to_another_registry(proxy: Proxy, elsewhere: Registry, regctl: Client) -> None:
     """`regctl image copy` with all that refers to the image ends with the same digests at another registry."""
     served = wire.manifest(proxy.address, "kimoqi/oci", "1.0")
@@ -83,7 +83,7 @@ def test_regctl_copies_to_another_registry(proxy: Proxy, elsewhere: Registry, re
         assert wire.manifest(elsewhere.address, "kimoqi/oci", digest).digest == digest
 
 
-@pytest.mark.client("regctl", "image copy to")
+@pytest.mark.client("regctl", "image copy to the proxy")
 @pytest.mark.parametrize("repository", PAIRS)
 def test_regctl_copies_through_the_proxy(
     repository: str, open_proxy: Proxy, registry: Registry, regctl: Client

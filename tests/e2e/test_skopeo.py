@@ -12,6 +12,7 @@ from e2e.manifuse import Proxy
 from e2e.peers import Client, Registry
 
 
+@pytest.mark.client("skopeo", "inspect --raw")
 @pytest.mark.parametrize("repository", PAIRS)
 def test_skopeo_sees_the_bytes_that_are_served(repository: str, proxy: Proxy, skopeo: Client) -> None:
     """`skopeo inspect --raw` prints the index to the byte, and the digest sent with it is its digest."""
@@ -22,6 +23,7 @@ def test_skopeo_sees_the_bytes_that_are_served(repository: str, proxy: Proxy, sk
     assert served.headers["Docker-Content-Digest"] == served.digest
 
 
+@pytest.mark.client("skopeo", "inspect")
 def test_skopeo_inspect_lists_the_tags(proxy: Proxy, skopeo: Client) -> None:
     """`skopeo inspect`, which asks for the tags too, shows the native image and the merged tag."""
     seen = json.loads(skopeo("inspect", "--tls-verify=false", f"docker://{proxy.address}/kimoqi/alpine:1.0"))
@@ -30,6 +32,7 @@ def test_skopeo_inspect_lists_the_tags(proxy: Proxy, skopeo: Client) -> None:
     assert "1.0" in seen["RepoTags"]
 
 
+@pytest.mark.client("skopeo", "copy --all")
 @pytest.mark.parametrize("repository", PAIRS)
 def test_skopeo_copies_every_platform(repository: str, proxy: Proxy, skopeo: Client, tmp_path: Path) -> None:
     """`skopeo copy --all` brings the index and every child along without changing a digest."""
@@ -42,6 +45,7 @@ def test_skopeo_copies_every_platform(repository: str, proxy: Proxy, skopeo: Cli
     assert children == set(served.entries)
 
 
+@pytest.mark.client("skopeo", "copy --all")
 def test_skopeo_copies_an_oci_index_into_a_layout(proxy: Proxy, skopeo: Client, tmp_path: Path) -> None:
     """An index of two OCI images is an OCI index: a layout holds it under the digest that the proxy sent."""
     served = wire.manifest(proxy.address, "kimoqi/oci", "1.0")
@@ -52,7 +56,7 @@ def test_skopeo_copies_an_oci_index_into_a_layout(proxy: Proxy, skopeo: Client, 
     assert [entry["digest"] for entry in layout["manifests"]] == [served.digest]
 
 
-@pytest.mark.client("skopeo", "copy --all into a layout and back")
+@pytest.mark.client("skopeo", "copy --all, and back")
 @pytest.mark.parametrize("repository", ["kimoqi/oci", "kimoqi/mixed"])
 def test_a_layout_goes_to_another_registry(
     repository: str, proxy: Proxy, elsewhere: Registry, skopeo: Client, tmp_path: Path
@@ -69,7 +73,7 @@ def test_a_layout_goes_to_another_registry(
         assert wire.manifest(elsewhere.address, f"skopeo/{repository}", digest).digest == digest
 
 
-@pytest.mark.client("skopeo", "sync a repository")
+@pytest.mark.client("skopeo", "sync")
 def test_a_whole_repository_is_mirrored(
     proxy: Proxy, registry: Registry, elsewhere: Registry, skopeo: Client, tmp_path: Path
 ) -> None:
@@ -97,7 +101,7 @@ def test_a_whole_repository_is_mirrored(
     assert {tag: wire.manifest(elsewhere.address, "mirror/synced", tag).body for tag in tags} == served
 
 
-@pytest.mark.client("skopeo", "copy --all to")
+@pytest.mark.client("skopeo", "copy --all to the proxy")
 @pytest.mark.parametrize("repository", PAIRS)
 def test_skopeo_copies_through_the_proxy(
     repository: str, open_proxy: Proxy, registry: Registry, skopeo: Client
