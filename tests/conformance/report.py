@@ -24,9 +24,9 @@ def section(run: Run, differences: Sequence[Difference]) -> str:
     alone, through = (
         sum((getattr(each, side) for each in differences), Counter[str]()) for side in ("alone", "through")
     )
-    rows = "".join(
-        f"| {each.test} | {_cell(each.alone)} | {_cell(each.through)} |\n" for each in differences if not each.plain
-    )
+    # What differs comes first; else they stay in the suite's order.
+    told = sorted((each for each in differences if not each.plain), key=lambda each: each.alone == each.through)
+    rows = "".join(f"| {each.test} | {_cell(each.alone)} | {_cell(each.through)} |\n" for each in told)
     better = sum(not each.worse and each.alone != each.through for each in differences)
     worse = sum(each.worse for each in differences)
     sums = (
