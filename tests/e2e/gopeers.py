@@ -68,13 +68,30 @@ class Cosign:
 
     def sign(self, name: str, *, bundle: bool) -> None:
         """Sign an image: as cosign does by default, a bundle that refers to it, or as before, with a tag of its own."""
-        old = ("--use-signing-config=false", "--tlog-upload=false", "--new-bundle-format=false")
-        kind = (f"--signing-config={self.folder}/no-services.json",) if bundle else old
-        self.run("sign", "--yes", f"--key={self.folder}/e2e.key", *kind, *self._always, name)
+        self.run("sign", *self._signing(bundle=bundle), name)
 
     def verify(self, name: str) -> str:
         """Verify an image's signature, of either kind, and return what was signed."""
-        return self.run("verify", f"--key={self.folder}/e2e.pub", "--insecure-ignore-tlog=true", *self._always, name)
+        return self.run("verify", *self._verifying, name)
+
+    def attest(self, name: str, *, bundle: bool) -> None:
+        """Attach a signed statement to an image, in either way."""
+        (self.folder / "statement.json").write_text('{"built": "on a Tuesday"}\n')
+        statement = ("--type=custom", f"--predicate={self.folder}/statement.json")
+        self.run("attest", *self._signing(bundle=bundle), *statement, name)
+
+    def verify_attestation(self, name: str) -> str:
+        """Verify the signed statements about an image and return them."""
+        return self.run("verify-attestation", *self._verifying, "--type=custom", name)
+
+    def _signing(self, *, bundle: bool) -> tuple[str, ...]:
+        old = ("--use-signing-config=false", "--tlog-upload=false", "--new-bundle-format=false")
+        kind = (f"--signing-config={self.folder}/no-services.json",) if bundle else old
+        return "--yes", f"--key={self.folder}/e2e.key", *kind, *self._always
+
+    @property
+    def _verifying(self) -> tuple[str, ...]:
+        return f"--key={self.folder}/e2e.pub", "--insecure-ignore-tlog=true", *self._always
 
     @property
     def _always(self) -> tuple[str, ...]:

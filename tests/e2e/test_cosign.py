@@ -48,6 +48,20 @@ def test_nothing_is_signed_by_itself(proxy: Proxy, registry: Registry, crane: Cl
         cosign.verify(f"{proxy.address}/cosign/unsigned:1.0")
 
 
+@pytest.mark.client("cosign", "verify-attestation")
+@KINDS
+def test_a_childs_attestation_is_found(
+    bundle: bool, proxy: Proxy, registry: Registry, crane: Client, cosign: Cosign
+) -> None:
+    """What is said of an image where it was pushed is verified through the virtual name."""
+    repository = f"cosign/said-{bundle}".lower()
+    pair(crane, registry, repository)
+    named = child(proxy.address, repository)
+    cosign.attest(f"{registry.address}/{repository}-arm@{named}", bundle=bundle)
+
+    assert "payload" in cosign.verify_attestation(f"{proxy.address}/{repository}@{named}")
+
+
 @pytest.mark.client("cosign", "sign")
 @KINDS
 def test_the_index_can_be_signed(
@@ -74,3 +88,17 @@ def test_a_child_can_be_signed(
     cosign.sign(f"{open_proxy.address}/{repository}@{signed}", bundle=bundle)
 
     assert signed in cosign.verify(f"{open_proxy.address}/{repository}@{signed}")
+
+
+@pytest.mark.client("cosign", "attest")
+@KINDS
+def test_something_can_be_said_of_the_index(
+    bundle: bool, open_proxy: Proxy, registry: Registry, crane: Client, cosign: Cosign
+) -> None:
+    """An attestation of the synthesized index, pushed to the virtual name, is found there."""
+    repository = f"cosign/attested-{bundle}".lower()
+    pair(crane, registry, repository)
+    index = wire.manifest(open_proxy.address, repository, "1.0").digest
+    cosign.attest(f"{open_proxy.address}/{repository}@{index}", bundle=bundle)
+
+    assert "payload" in cosign.verify_attestation(f"{open_proxy.address}/{repository}:1.0")

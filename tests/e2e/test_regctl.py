@@ -83,6 +83,19 @@ def test_regctl_copies_to_another_registry(proxy: Proxy, elsewhere: Registry, re
         assert wire.manifest(elsewhere.address, "kimoqi/oci", digest).digest == digest
 
 
+@pytest.mark.client("regctl", "artifact list")
+def test_regctl_lists_what_a_source_was_given(proxy: Proxy, registry: Registry, regctl: Client) -> None:
+    """What refers to an image at its source is listed through the virtual name."""
+    source = f"{registry.address}/kimoqi/mixed-arm:1.0"
+    child = regctl(*plain(registry.address), "manifest", "head", source)
+    put = ("artifact", "put", "--artifact-type=application/vnd.example.note", f"--subject={source}")
+    regctl(*plain(registry.address), *put)
+    listed = ("artifact", "list", "--format={{range .Descriptors}}{{.ArtifactType}}{{end}}")
+    seen = regctl(*plain(proxy.address), *listed, f"{proxy.address}/kimoqi/mixed@{child}")
+
+    assert seen == "application/vnd.example.note"
+
+
 @pytest.mark.client("regctl", "image copy to the proxy")
 @pytest.mark.parametrize("repository", PAIRS)
 def test_regctl_copies_through_the_proxy(
