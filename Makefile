@@ -31,7 +31,7 @@ clients: $(STAMP)    ## every client and what it can do, with all peers there; w
 	MANIFUSE_CLIENTS=docs/clients.md $(BIN)/pytest tests/e2e $(ARGS)
 
 conformance: $(STAMP) ## the OCI conformance suite, against registries and through manifuse; writes docs/conformance.md
-	$(BIN)/pytest tests/conformance -m 'slow or not slow' $(ARGS)
+	MANIFUSE_CONFORMANCE=docs/conformance.md $(BIN)/pytest tests/conformance -m 'slow or not slow' $(ARGS)
 
 crash: $(STAMP)      ## kill the service a hundred times under load, and see that it has lost nothing
 	$(BIN)/pytest tests/crash -m 'slow or not slow' $(ARGS)

@@ -14,7 +14,7 @@ import pytest
 
 from e2e import clients, gopeers, images, peers
 from e2e.gopeers import Cosign
-from e2e.manifuse import Proxy, StartProxy, need_pushes, serving, upstream
+from e2e.manifuse import Proxy, StartProxy, serving, upstream
 from e2e.peers import Account, Client, Registry, Workshop
 
 
@@ -189,15 +189,7 @@ def proxy(registry: Registry, docker_images: None, oci_images: None, workshop: W
 
 
 @pytest.fixture(scope="session")
-def pushes() -> None:
-    """The proxy can be told to take pushes."""
-    need_pushes()
-
-
-@pytest.fixture(scope="session")
-def open_proxy(
-    pushes: None, registry: Registry, docker_images: None, oci_images: None, workshop: Workshop
-) -> Iterator[Proxy]:
+def open_proxy(registry: Registry, docker_images: None, oci_images: None, workshop: Workshop) -> Iterator[Proxy]:
     """A proxy in front of the registry that takes pushes."""
     with serving(upstream(registry, push=True), workshop("open")) as started:
         yield started

@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import pytest
-
 from e2e import wire
 from e2e.peers import Daemon, Registry, free_port
-from proxy.settings.keys import UpstreamSettings
 
 COMMAND = (str(Path(sys.executable).with_name("manifuse")),)
 GRACE = 40.0  # more than the proxy itself gives to what is in flight
@@ -58,15 +55,6 @@ class StartProxy(Protocol):
     def __call__(self, configuration: str, cache: Path | None = None) -> Proxy:
         """Return the proxy once it is ready."""
         ...
-
-
-TAKES_PUSHES = "push" in UpstreamSettings.model_fields
-
-
-def need_pushes() -> None:
-    """Skip what pushes through the proxy, as long as there is no key that turns it on."""
-    if not TAKES_PUSHES:
-        pytest.skip("manifuse doesn't take pushes yet: [[upstream]] has no key `push`")
 
 
 @contextmanager
