@@ -38,6 +38,7 @@ from proxy.upstream.retry import Retries
 from proxy.upstream.transport import Limits, Transport
 from proxy.virtual.blobs import Blobs
 from proxy.virtual.budget import Budget
+from proxy.virtual.changes import Changes, Tell, nobody
 from proxy.virtual.history import History
 from proxy.virtual.manifests import Manifests
 from proxy.virtual.places import Places
@@ -65,6 +66,7 @@ class Site:
     directory: Directory
     hooks: Hooks
     publisher: Publisher
+    changes: Changes
 
     async def explain(self, image: str) -> Explanation:
         """Say why *image* is what it is. Raises `RegistryError`."""
@@ -144,6 +146,7 @@ async def build(
     metrics: Metrics | None = None,
     ticks: Callable[[], float] = time.monotonic,
     secret: bytes | None = None,
+    tell: Tell = nobody,
 ) -> AsyncIterator[Site]:
     """Open pools and stores and put the virtual registries on top.
 
@@ -151,6 +154,7 @@ async def build(
         clock: Seconds since the epoch.
         ticks: Seconds that never go backwards.
         secret: Signs what clients bring back of an upload; without it one of this site's own.
+        tell: Tells other processes that answer for the same names of what has changed.
 
     Raises:
         SettingsInvalid: A file that the settings name can't be used.
@@ -182,6 +186,7 @@ async def build(
             stretch={name: upstream.stretch for name, upstream in upstreams.items()},
         )
         stack.push_async_callback(manifests.close)
+        changes = Changes(manifests, places, lambda _: None, tell)
         parts = Parts(
             manifests=manifests,
             blobs=Blobs(upstreams, places, content, budget),
@@ -193,12 +198,15 @@ async def build(
                 rules=settings.rules_in_force,
                 places=places,
                 manifests=manifests,
-                forget_lists=lambda _: None,
+                changes=changes,
             ),
+            changes=changes,
         )
         registries = {name: VirtualRegistry(name, parts) for name in upstreams}
         directory = Directory(settings.names, settings.rules_in_force, registries)
-        yield Site(directory, Hooks(files.hooks, directory.revalidate, metrics), Publisher(upstreams, manifests))
+        yield Site(
+            directory, Hooks(files.hooks, directory.revalidate, metrics), Publisher(upstreams, manifests), changes
+        )
 
 
 @asynccontextmanager

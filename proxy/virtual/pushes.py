@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 from urllib.parse import parse_qs, urlencode
@@ -19,6 +19,7 @@ from proxy.oci.mediatype import bare
 from proxy.oci.reference import Digest, Reference, Repository, Tag
 from proxy.oci.write import Write, Written, digest_of, parameter
 from proxy.store.base import Virtual
+from proxy.virtual.changes import Changes, Deleted, Listed, Pushed
 from proxy.virtual.copying import Copier, Store
 from proxy.virtual.manifests import Manifests
 from proxy.virtual.places import Place, Places
@@ -39,20 +40,15 @@ class Pushes:
         rules: Sequence[Rule],
         places: Places,
         manifests: Manifests,
-        forget_lists: Callable[[Virtual], None],
+        changes: Changes,
     ) -> None:
-        """Take what is needed.
-
-        Args:
-            allowed: Upstreams that may be pushed to.
-            forget_lists: Is told of repositories whose tags have changed.
-        """
+        """Take what is needed; *allowed* are the upstreams that may be pushed to."""
         self._upstreams = upstreams
         self._allowed = allowed
         self._rules = rules
         self._places = places
         self._manifests = manifests
-        self._forget_lists = forget_lists
+        self._changes = changes
         self._copier = Copier(upstreams)
 
     def check(self, virtual: Virtual) -> None:
@@ -74,7 +70,7 @@ class Pushes:
                 return await self._delete_manifest(virtual, reference, write)
             case BlobAt():
                 written = await self._pass_on(virtual, write)
-                await self._places.forget(virtual, write.at.digest)
+                await self._changes.happened(Deleted(virtual, write.at.digest))
                 return written
 
     async def _pass_on(self, virtual: Virtual, write: Write) -> Written:
@@ -127,23 +123,18 @@ class Pushes:
     async def _delete_manifest(self, virtual: Virtual, reference: Reference, write: Write) -> Written:
         written = await self._pass_on(virtual, write)
         if isinstance(reference, Digest):
-            # Its tags go with it, and nobody says which they were.
-            await self._places.forget(virtual, reference)
-            self._manifests.outdate_place((virtual.upstream, virtual.repository))
-            await self._changed(virtual, [])
+            await self._changes.happened(Deleted(virtual, reference))  # nobody says which tags go with it
         else:
             await self._changed(virtual, [reference])
         return written
 
     async def _changed(self, virtual: Virtual, tags: Sequence[Tag]) -> None:
         """Let nobody be answered any more with what was before *tags* of the upstream's repository changed."""
-        self._forget_lists(virtual)
         for tag in tags:
             _log.info("pushed", upstream=virtual.upstream, image=f"{virtual.repository}:{tag}")
+            await self._changes.happened(Listed(virtual))
             for each in self._affected((virtual.upstream, virtual.repository), tag):
-                there = Virtual(each.upstream, each.repository)
-                self._forget_lists(there)
-                await self._manifests.outdate(there, each.tag)
+                await self._changes.happened(Pushed(Virtual(each.upstream, each.repository), each.tag))
 
     def _affected(self, place: Place, tag: Tag) -> tuple[VirtualTag, ...]:
         return affected(self._rules, list(self._upstreams), (*place, tag))

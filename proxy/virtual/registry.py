@@ -20,6 +20,7 @@ from proxy.oci.registry import Served
 from proxy.oci.write import Target, Write, Written
 from proxy.store.base import Virtual
 from proxy.virtual.blobs import Blobs
+from proxy.virtual.changes import Changes, Suspected
 from proxy.virtual.manifests import Answer, Manifests
 from proxy.virtual.pushes import Pushes
 from proxy.virtual.referrers import Referrers
@@ -35,6 +36,7 @@ class Parts:
     tags: Tags
     referrers: Referrers
     pushes: Pushes
+    changes: Changes
 
 
 class VirtualRegistry:
@@ -91,7 +93,7 @@ class VirtualRegistry:
 
     async def revalidate(self, repository: Repository, tag: Tag) -> None:
         """Ask anew for a tag whose sources are said to have changed."""
-        await self._parts.manifests.revalidate(self.virtual(repository), tag)
+        await self._parts.changes.happened(Suspected(self.virtual(repository), tag))
 
     async def _default_child(self, repository: Repository, tag: Tag, answer: Answer) -> Manifest:
         """Return the one child for a client that accepts no index (law 7)."""
