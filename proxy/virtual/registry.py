@@ -9,17 +9,18 @@ from dataclasses import dataclass, replace
 from proxy.merge.entry import Entry
 from proxy.merge.explain import Explanation
 from proxy.merge.inverse import affected
-from proxy.merge.route import Address, Names, route
+from proxy.merge.route import Address, Names, route, route_registry
 from proxy.merge.rule import Rule
 from proxy.oci.byterange import Part
-from proxy.oci.content import Blob, Manifest, Resolved, TagPage
+from proxy.oci.content import Blob, Descriptor, Manifest, RepositoryPage, Resolved, TagPage
 from proxy.oci.errors import ManifestUnknown, NameUnknown
 from proxy.oci.mediatype import INDEXES, Accept
 from proxy.oci.reference import Digest, Reference, Repository, Tag
-from proxy.oci.registry import Served
+from proxy.oci.registry import Catalogue, Served
 from proxy.oci.write import Target, Write, Written
 from proxy.store.base import Virtual
 from proxy.virtual.blobs import Blobs
+from proxy.virtual.catalogs import Catalogs
 from proxy.virtual.manifests import Answer, Manifests
 from proxy.virtual.pushes import Pushes
 from proxy.virtual.referrers import Referrers
@@ -35,6 +36,7 @@ class Parts:
     tags: Tags
     referrers: Referrers
     pushes: Pushes
+    catalogs: Catalogs
 
 
 class VirtualRegistry:
@@ -73,9 +75,14 @@ class VirtualRegistry:
         """Return the union of the sources' tags."""
         return await self._parts.tags.page(self.virtual(repository), limit, last)
 
-    async def referrers(self, repository: Repository, digest: Digest, artifact_type: str) -> Manifest:
+    async def referrers(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...]:
         """Return what refers to *digest*."""
-        return await self._parts.referrers.of(self.virtual(repository), digest, artifact_type)
+        return await self._parts.referrers.of(self.virtual(repository), digest)
+
+    async def catalog(self, limit: int | None, last: str) -> RepositoryPage:
+        """Return what there is, sources and what they are merged into."""
+        return await self._parts.catalogs.page(self._upstream, limit, last)
+
 
     def check_write(self, at: Target) -> None:
         """Raise `Unsupported` where the upstream may not be pushed to."""
@@ -90,7 +97,9 @@ class VirtualRegistry:
         return await self._parts.manifests.explain(self.virtual(repository), tag)
 
     async def revalidate(self, repository: Repository, tag: Tag) -> None:
-        """Ask anew for a tag whose sources are said to have changed."""
+        """Ask anew for a tag whose sources are said to have changed, and for the lists that may hold it."""
+        self._parts.tags.forget(self.virtual(repository))
+        self._parts.catalogs.forget()
         await self._parts.manifests.revalidate(self.virtual(repository), tag)
 
     async def _default_child(self, repository: Repository, tag: Tag, answer: Answer) -> Manifest:
@@ -124,6 +133,10 @@ class Directory:
     ) -> tuple[Served, Repository]:
         """Return the registry and the repository there. Raises `NameUnknown`."""
         return self.virtual(Address(host, namespaces, prefix), repository)
+
+    def catalogue(self, host: str, namespaces: tuple[str, ...], prefix: str) -> Catalogue:
+        """Return the registry that a request means which names no repository. Raises `NameUnknown`."""
+        return self._registries[route_registry(self._names, Address(host, namespaces, prefix))]
 
     def check(self, namespaces: tuple[str, ...], prefix: str) -> None:
         """Raise `NameUnknown` where a request that names no repository names a registry that is none of ours."""
