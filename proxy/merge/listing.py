@@ -52,11 +52,11 @@ def listed_tags(rule: Rule, upstream: str, repository: Repository, offers: Offer
     home = (upstream, repository)
     own = set(offers.get(home, ()) if rule.base is not Base.IGNORE else ())
     groups = [list(group) for group in _groups(rule, upstream)]
-    parts = [part for group in groups for part in group]
-    offered = set(_offered(parts, repository, offers))
+    leading = list(_leading([part for group in groups for part in group], repository, offers))
+    offered = {virtual for _, _, virtual in leading if not is_companion(virtual)}
     shown = {tag for tag in offered - own if _is_complete(rule, groups, repository, tag, offers)}
     if rule.hide_sources:
-        own = {tag for tag in own if all(part.virtual(repository, home, tag) in (None, tag) for part in parts)}
+        own -= {tag for place, tag, virtual in leading if place == home and tag != virtual}
     return tuple(sorted(shown | own))
 
 
@@ -91,14 +91,17 @@ def _groups(rule: Rule, upstream: str) -> Iterator[Iterator[_Part]]:
         )
 
 
-def _offered(parts: Sequence[_Part], repository: Repository, offers: Offers) -> Iterator[Tag]:
+def _leading(
+    parts: Sequence[_Part], repository: Repository, offers: Offers
+) -> Iterator[tuple[tuple[str, Repository], Tag, Tag]]:
+    """Return each tag that belongs to one of the virtual *repository*: where it is, itself, and that."""
     for place, tags in offers.items():
-        leading = [part for part in parts if part.template.repository(repository) in (place[1], None)]
+        fitting = [part for part in parts if part.template.repository(repository) in (place[1], None)]
         for tag in tags:
-            for part in () if is_companion(tag) else leading:
+            for part in () if is_companion(tag) else fitting:
                 virtual = part.virtual(repository, place, tag)
-                if virtual is not None and not is_companion(virtual):
-                    yield virtual
+                if virtual is not None:
+                    yield place, tag, virtual
 
 
 def _is_complete(

@@ -98,7 +98,7 @@ class Template:
         """
         filled, wanted = self._fill(virtual, "\0"), f"{repository}:{tag}"
         head, *others = filled.split("\0")
-        if not others:
+        if not others or not (wanted.startswith(head) and wanted.endswith(others[-1])):
             return None
         length = (len(wanted) - len(filled) + len(others)) // len(others)
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
 
 from proxy.merge.listing import listed_repositories
 from proxy.merge.rule import Rule
@@ -16,8 +15,6 @@ from proxy.virtual.budget import Budget
 from proxy.virtual.lists import Listing, Lists
 from proxy.virtual.places import Place
 from proxy.virtual.together import together
-
-_AT_A_TIME: Final = 500  # names that are looked at before others get their turn
 
 
 class Catalogs:
@@ -70,12 +67,8 @@ class Catalogs:
             f"{name} has more than {len(page.repositories)} repositories" for name, page in told.items() if page.more
         ]
         places = [place for name, page in told.items() for place in _places(name, page.repositories)]
-        shown = set[Repository]()
-        for start in range(0, len(places), _AT_A_TIME):
-            shown |= listed_repositories(
-                self._rules, list(self._upstreams), upstream, places[start : start + _AT_A_TIME]
-            )
-            await asyncio.sleep(0)
+        # In a thread: a hundred thousand names take seconds, in which others want answers.
+        shown = await asyncio.to_thread(listed_repositories, self._rules, list(self._upstreams), upstream, places)
         return Listing(tuple(sorted(shown)), tuple(f"not all repositories are listed: {why}" for why in silent + cut))
 
     def _asked(self, upstream: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 
 from proxy.merge.listing import listed_tags
@@ -68,7 +69,9 @@ class Tags:
         if not offers:
             raise NameUnknown(f"no source of {virtual.repository} exists")
         nothing = dict.fromkeys(places, frozenset[Tag]())
-        return Listing(listed_tags(rule, virtual.upstream, virtual.repository, nothing | offers))
+        # In a thread: a hundred thousand tags take seconds, in which others want answers.
+        names = await asyncio.to_thread(listed_tags, rule, virtual.upstream, virtual.repository, nothing | offers)
+        return Listing(names)
 
     async def _offered(self, virtual: Virtual, place: Place) -> frozenset[Tag] | NotFound | Refused:
         """Return all tags of one place that a client could ask for, or its no."""
