@@ -83,7 +83,6 @@ class VirtualRegistry:
         """Return what there is, sources and what they are merged into."""
         return await self._parts.catalogs.page(self._upstream, limit, last)
 
-
     def check_write(self, at: Target) -> None:
         """Raise `Unsupported` where the upstream may not be pushed to."""
         self._parts.pushes.check(self.virtual(at.repository))
