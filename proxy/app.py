@@ -38,8 +38,10 @@ from proxy.upstream.retry import Retries
 from proxy.upstream.transport import Limits, Transport
 from proxy.virtual.blobs import Blobs
 from proxy.virtual.budget import Budget
+from proxy.virtual.catalogs import Catalogs
 from proxy.virtual.changes import Changes, Tell, nobody
 from proxy.virtual.history import History
+from proxy.virtual.lists import Lists
 from proxy.virtual.manifests import Manifests
 from proxy.virtual.places import Places
 from proxy.virtual.publish import Publisher
@@ -186,11 +188,21 @@ async def build(
             stretch={name: upstream.stretch for name, upstream in upstreams.items()},
         )
         stack.push_async_callback(manifests.close)
-        changes = Changes(manifests, places, lambda _: None, tell)
+        tag_lists, catalog_lists = Lists[Virtual](clock, metrics.coalesced), Lists[str](clock, metrics.coalesced)
+        stack.push_async_callback(tag_lists.close)
+        stack.push_async_callback(catalog_lists.close)
+        tags = Tags(settings.rules_in_force, upstreams, places, budget, tag_lists)
+        catalogs = Catalogs(settings.rules_in_force, upstreams, budget, catalog_lists, settings.cache.tag_ttl)
+
+        def forget_lists(virtual: Virtual) -> None:
+            tags.forget(virtual)
+            catalogs.forget()
+
+        changes = Changes(manifests, places, forget_lists, tell)
         parts = Parts(
             manifests=manifests,
             blobs=Blobs(upstreams, places, content, budget),
-            tags=Tags(settings.rules_in_force, upstreams, places, budget),
+            tags=tags,
             referrers=Referrers(upstreams, places, budget),
             pushes=Pushes(
                 upstreams=upstreams,
@@ -201,6 +213,7 @@ async def build(
                 changes=changes,
             ),
             changes=changes,
+            catalogs=catalogs,
         )
         registries = {name: VirtualRegistry(name, parts) for name in upstreams}
         directory = Directory(settings.names, settings.rules_in_force, registries)

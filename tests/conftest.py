@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -175,4 +176,4 @@ RULE: dict[str, Any] = {
 @pytest.fixture
 def rule() -> dict[str, Any]:
     """The explicit rule that most tests merge by."""
-    return {**RULE}
+    return deepcopy(RULE)

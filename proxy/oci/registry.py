@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from proxy.oci.byterange import Part
-from proxy.oci.content import Blob, Manifest, Resolved, TagPage
+from proxy.oci.content import Blob, Descriptor, Manifest, RepositoryPage, Resolved, TagPage
 from proxy.oci.mediatype import Accept
 from proxy.oci.reference import Digest, Reference, Repository
 from proxy.oci.write import Target, Write, Written
@@ -38,8 +38,19 @@ class Registry(Protocol):
         """Return at most *limit* tags that sort behind *last*. Raises `NameUnknown`."""
         ...
 
-    async def referrers(self, repository: Repository, digest: Digest, artifact_type: str) -> Manifest:
-        """Return an OCI index of what refers to *digest*; empty where nothing does."""
+    async def referrers(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...]:
+        """Return what refers to *digest*, of every artifact type; empty where nothing does."""
+        ...
+
+
+class Catalogue(Protocol):
+    """What there is to read. Beside the five reads, as many registries don't tell, and no client needs it to pull."""
+
+    async def catalog(self, limit: int | None, last: str) -> RepositoryPage:
+        """Return at most *limit* repositories that sort behind *last*.
+
+        Raises `NoCatalog`, `Refused` or `NoAnswer`.
+        """
         ...
 
 
@@ -61,5 +72,5 @@ class Writable(Protocol):
         ...
 
 
-class Served(Registry, Writable, Protocol):
-    """What can be served: read, and written to as far as it allows."""
+class Served(Registry, Catalogue, Writable, Protocol):
+    """What can be served: read, listed as far as it tells, and written to as far as it allows."""

@@ -186,6 +186,8 @@ class RuleSettings(_Section):
     """What becomes of attestations."""
     default_platform: PlatformText = Platform("linux", "amd64")
     """The one child for clients that accept no index."""
+    hide_sources: bool = False
+    """Whether the sources' names are left out of catalogs and lists of tags; they can be pulled all the same."""
     coherence: Coherence = Coherence.OFF
     """What makes sources one release: nothing, their revision or version labels, or that each has changed."""
     hold_max: Duration = 900.0
@@ -219,6 +221,7 @@ class RuleSettings(_Section):
             trust=self.trust,
             attestations=self.attestations,
             default_platform=self.default_platform,
+            hide_sources=self.hide_sources,
             coherence=self.coherence,
             hold_max=self.hold_max,
             freshness=mine,

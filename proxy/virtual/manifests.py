@@ -14,13 +14,14 @@ from proxy.merge.entry import Entry, Part
 from proxy.merge.explain import Explanation, explain
 from proxy.merge.freshness import Age, Freshness
 from proxy.merge.outcome import Outcome, SingleImage
-from proxy.merge.plan import Plan, learn, plan_tag
-from proxy.merge.rule import Learned, Rule, find
+from proxy.merge.plan import Plan, learn, plan_companion, plan_tag
+from proxy.merge.rule import Learned, Rule, companion_rule, find
 from proxy.oci.content import CacheResult, Delivery, Descriptor, Manifest
 from proxy.oci.document import Artifact, Image, parse
 from proxy.oci.errors import ManifestUnknown, NotFound, Refused, RegistryError, TimedOut
 from proxy.oci.mediatype import ANYTHING
 from proxy.oci.reference import Digest, Repository, Tag
+from proxy.oci.referrers import is_companion, subject_of
 from proxy.oci.registry import Registry
 from proxy.store.base import Content, Location, Metadata, Virtual
 from proxy.telemetry import Metrics
@@ -192,8 +193,13 @@ class Manifests:
                 break
         return explain(plan, asked.probes, outcomes, verdict)
 
+    def _rule(self, virtual: Virtual, tag: Tag) -> Rule:
+        """Return the rule that speaks of *tag*."""
+        rule = find(self._rules, virtual.upstream, virtual.repository)
+        return companion_rule(rule) if is_companion(tag) else rule
+
     def _freshness(self, virtual: Virtual, tag: Tag) -> Freshness:
-        return find(self._rules, virtual.upstream, virtual.repository).freshness_of(tag)
+        return self._rule(virtual, tag).freshness_of(tag)
 
     def _judged(self, virtual: Virtual, tag: Tag, entry: Entry, now: float) -> Age:
         """Judge *entry* by its age, or by what was settled when it was confirmed."""
@@ -225,8 +231,7 @@ class Manifests:
         entry = await self._metadata.entry(virtual, tag)
         if entry is None:
             return None
-        rule = find(self._rules, virtual.upstream, virtual.repository)
-        return entry if entry.fingerprint == rule.fingerprint else None
+        return entry if entry.fingerprint == self._rule(virtual, tag).fingerprint else None
 
     async def _asked(self, virtual: Virtual, tag: Tag, previous: Entry | None) -> Answer:
         """Wait for the flight of *tag*, but never longer than the budget (law 11)."""
@@ -267,12 +272,23 @@ class Manifests:
         What was learned from other tags is tried alone first. A repository that uses one convention for some
         tags and another for others costs a second round, never a 404.
         """
+        if is_companion(tag):
+            return await self._companion_plans(virtual, tag)
         rule = find(self._rules, virtual.upstream, virtual.repository)
         learned = await self._metadata.learned(virtual) if rule.conventions else None
         now = self._clock()
         first = plan_tag(rule, virtual.upstream, virtual.repository, tag, learned, now)
         full = plan_tag(rule, virtual.upstream, virtual.repository, tag, None, now)
         return (first,) if first == full else (first, full)
+
+    async def _companion_plans(self, virtual: Virtual, tag: Tag) -> tuple[Plan, ...]:
+        """Return where to look for a signature, an attestation or a list of referrers, one place after the other."""
+        rule = find(self._rules, virtual.upstream, virtual.repository)
+        places = await self._places.about(virtual, subject_of(tag))
+        return tuple(
+            plan_companion(rule, virtual.upstream, virtual.repository, tag, place, conjecture=conjecture)
+            for place, conjecture in places.items()
+        )
 
     async def _confirm(self, virtual: Virtual, tag: Tag, previous: Entry, now: float) -> Answer:
         """Nothing changed: the same answer, as fresh as new."""

@@ -9,17 +9,18 @@ from dataclasses import dataclass, replace
 from proxy.merge.entry import Entry
 from proxy.merge.explain import Explanation
 from proxy.merge.inverse import affected
-from proxy.merge.route import Address, Names, route
+from proxy.merge.route import Address, Names, route, route_registry
 from proxy.merge.rule import Rule
 from proxy.oci.byterange import Part
-from proxy.oci.content import Blob, Manifest, Resolved, TagPage
+from proxy.oci.content import Blob, Descriptor, Manifest, RepositoryPage, Resolved, TagPage
 from proxy.oci.errors import ManifestUnknown, NameUnknown
 from proxy.oci.mediatype import INDEXES, Accept
 from proxy.oci.reference import Digest, Reference, Repository, Tag
-from proxy.oci.registry import Served
+from proxy.oci.registry import Catalogue, Served
 from proxy.oci.write import Target, Write, Written
 from proxy.store.base import Virtual
 from proxy.virtual.blobs import Blobs
+from proxy.virtual.catalogs import Catalogs
 from proxy.virtual.changes import Changes, Suspected
 from proxy.virtual.manifests import Answer, Manifests
 from proxy.virtual.pushes import Pushes
@@ -37,6 +38,7 @@ class Parts:
     referrers: Referrers
     pushes: Pushes
     changes: Changes
+    catalogs: Catalogs
 
 
 class VirtualRegistry:
@@ -75,9 +77,13 @@ class VirtualRegistry:
         """Return the union of the sources' tags."""
         return await self._parts.tags.page(self.virtual(repository), limit, last)
 
-    async def referrers(self, repository: Repository, digest: Digest, artifact_type: str) -> Manifest:
+    async def referrers(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...]:
         """Return what refers to *digest*."""
-        return await self._parts.referrers.of(self.virtual(repository), digest, artifact_type)
+        return await self._parts.referrers.of(self.virtual(repository), digest)
+
+    async def catalog(self, limit: int | None, last: str) -> RepositoryPage:
+        """Return what there is, sources and what they are merged into."""
+        return await self._parts.catalogs.page(self._upstream, limit, last)
 
     def check_write(self, at: Target) -> None:
         """Raise `Unsupported` where the upstream may not be pushed to."""
@@ -126,6 +132,10 @@ class Directory:
     ) -> tuple[Served, Repository]:
         """Return the registry and the repository there. Raises `NameUnknown`."""
         return self.virtual(Address(host, namespaces, prefix), repository)
+
+    def catalogue(self, host: str, namespaces: tuple[str, ...], prefix: str) -> Catalogue:
+        """Return the registry that a request means which names no repository. Raises `NameUnknown`."""
+        return self._registries[route_registry(self._names, Address(host, namespaces, prefix))]
 
     def check(self, namespaces: tuple[str, ...], prefix: str) -> None:
         """Raise `NameUnknown` where a request that names no repository names a registry that is none of ours."""

@@ -438,3 +438,43 @@ async def test_a_push_to_another_registrys_source_is_seen_too(
 
     assert (before, platforms(await pusher.proxy.get(VIRTUAL_TAG))) == (["amd64"], ["amd64", "arm64"])
     assert Repository("kimoqi/alpine-arm") == ARM
+
+
+async def names(proxy: Proxy, path: str) -> list[str]:
+    """Return what a list holds."""
+    document = orjson.loads((await proxy.get(path)).body)
+    found: list[str] = document.get("tags", document.get("repositories"))
+    return found
+
+
+async def test_a_push_shows_in_lists_at_once(pusher: Pusher) -> None:
+    """A source's new tag is in the list of its virtual name, and a new repository in the catalog."""
+    tags, catalog = "/v2/kimoqi/alpine/tags/list", "/v2/_catalog"
+    await pusher.image(X86, "1.0", "amd64")
+    before = await names(pusher.proxy, tags), await names(pusher.proxy, catalog)
+    await pusher.image(ARM, "2.0", "arm64")
+    await pusher.image("other/tool", "1.0", "arm64")
+
+    assert before == (["1.0"], ["kimoqi/alpine", X86])
+    assert await names(pusher.proxy, tags) == ["1.0", "2.0"]
+    assert await names(pusher.proxy, catalog) == ["kimoqi/alpine", ARM, X86, "other/tool"]
+
+
+async def test_the_merged_index_can_be_signed(origin: Origin, pusher: Pusher) -> None:
+    """A signature for its digest, pushed to the virtual name, is found there at once: as a tag, and as a referrer."""
+    push_pair(origin.registry)
+    digest = (await pusher.proxy.get(VIRTUAL_TAG)).headers["Docker-Content-Digest"]
+    tag, referrers = f"{digest.replace(':', '-')}.sig", f"/v2/kimoqi/alpine/referrers/{digest}"
+    unsigned = (await pusher.proxy.get(f"/v2/kimoqi/alpine/manifests/{tag}")).status
+    signature = orjson.loads(manifest(await pusher.blob("kimoqi/alpine", b"{}"), 2, Digest.of(b"{}"), b"{}"))
+    signature["subject"] = {"mediaType": mediatype.OCI_INDEX, "digest": digest, "size": 1}
+    body = orjson.dumps(signature)
+
+    pushed = await pusher.put("kimoqi/alpine", tag, body)
+
+    assert (unsigned, pushed.status) == (404, 201)
+    assert (await pusher.proxy.get(f"/v2/kimoqi/alpine/manifests/{tag}")).body == body
+    found = orjson.loads((await pusher.proxy.get(referrers)).body)["manifests"]
+    assert [entry["digest"] for entry in found] == [Digest.of(body)]
+    assert (await pusher.proxy.get(f"/v2/kimoqi/alpine/manifests/{Digest.of(body)}")).body == body
+    assert (await pusher.proxy.get(VIRTUAL_TAG)).headers["Docker-Content-Digest"] == digest
