@@ -81,7 +81,7 @@ def serve_command(
     watched = config if settings.watch else None
     workers = settings.workers or len(os.sched_getaffinity(0))
     if post is not None:
-        _run(_serve(settings, load_again, watched, _work(Post.parse(post))))
+        _run(_serve(settings, load_again, watched, Post.parse(post)))
     elif workers == 1:
         _run(_serve(settings, load_again, watched))
     else:
@@ -225,11 +225,13 @@ def _work(post: Post) -> Work:
 
 
 async def _serve(
-    settings: Settings, load_again: Callable[[], Settings], watched: Path | None, work: Work | None = None
+    settings: Settings, load_again: Callable[[], Settings], watched: Path | None, post: Post | None = None
 ) -> None:
     # Before anything listens: whoever sees us listening may send a signal.
     stop, reload = _told(*_STOPPING), _told(signal.SIGHUP)
-    async with serve(settings, work=work) as running:
+    if post is not None:
+        asyncio.get_running_loop().add_reader(post.lifeline, stop.set)
+    async with serve(settings, work=_work(post) if post else None) as running:
         _log.info("listening", registry=_url(running.registry), admin=_url(running.admin), version=__version__)
         reloading = asyncio.create_task(_reload(running, load_again, reload, watched))
         await stop.wait()

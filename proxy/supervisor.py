@@ -34,23 +34,30 @@ _log: Final = structlog.get_logger("workers")
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """What a worker is given: its number of how many, its listening sockets by descriptor, the workers' folder."""
+    """What a worker is given: its number of how many, descriptors, and the workers' folder.
+
+    Attributes:
+        registry, admin: Its sockets to listen on.
+        lifeline: The end of a pipe that ends when the supervisor does, however it ends.
+    """
 
     number: int
     count: int
     registry: int
     admin: int
+    lifeline: int
     folder: Path
 
     def __str__(self) -> str:
         """Write it as the hidden option that a worker is started with."""
-        return f"{self.number},{self.count},{self.registry},{self.admin},{self.folder}"
+        return f"{self.number},{self.count},{self.registry},{self.admin},{self.lifeline},{self.folder}"
 
     @classmethod
     def parse(cls, text: str) -> Post:
         """Read what `str` wrote. Raises `ValueError`."""
-        number, count, registry, admin, folder = text.split(",", 4)
-        return cls(int(number), int(count), int(registry), int(admin), Path(folder))
+        *numbers, folder = text.split(",", 5)
+        number, count, registry, admin, lifeline = map(int, numbers)
+        return cls(number, count, registry, admin, lifeline, Path(folder))
 
     @property
     def secret(self) -> bytes:
@@ -81,8 +88,11 @@ class Supervisor:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="manifuse-")))
             environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)}
             (folder / _KEY_FILE).write_bytes(secrets.token_bytes(32))
+            lifeline, ours = os.pipe()
+            stack.callback(os.close, ours)
+            stack.callback(os.close, lifeline)
             posts = [
-                Post(number, self._count, registry[number].fileno(), admin[number].fileno(), folder)
+                Post(number, self._count, registry[number].fileno(), admin[number].fileno(), lifeline, folder)
                 for number in range(self._count)
             ]
             keeping = [asyncio.create_task(self._keep(post, environment)) for post in posts]
@@ -117,7 +127,7 @@ class Supervisor:
             process = await asyncio.create_subprocess_exec(
                 *self._command(post),
                 env=environment,
-                pass_fds=(post.registry, post.admin),
+                pass_fds=(post.registry, post.admin, post.lifeline),
                 start_new_session=True,  # a terminal's Ctrl-C is the supervisor's to pass on
             )
             self._running[post.number] = process

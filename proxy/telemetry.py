@@ -121,6 +121,6 @@ def configure_logging(stream: TextIO = sys.stderr, *, level: int = logging.INFO)
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(stream),  # a line in one piece: workers share the stream
         cache_logger_on_first_use=False,
     )
