@@ -15,7 +15,7 @@ from yarl import URL
 from proxy.oci import mediatype
 from proxy.oci.byterange import ByteRange, ContentRange, Nothing, Part, SuffixRange, Whole, parse_content_range
 from proxy.oci.challenge import parse_challenges, pull_scope
-from proxy.oci.content import MAX_MANIFEST, Blob, Descriptor, Manifest, Resolved, TagPage, empty_index
+from proxy.oci.content import MAX_MANIFEST, Blob, Descriptor, Manifest, Redirect, Resolved, TagPage, empty_index
 from proxy.oci.document import parse
 from proxy.oci.endpoint import BlobAt, ManifestAt, ReferrersOf, TagsOf
 from proxy.oci.errors import (
@@ -34,7 +34,8 @@ from proxy.oci.mediatype import ANYTHING, Accept
 from proxy.oci.reference import DOCKER_HUB, Digest, Reference, Repository, Tag
 from proxy.upstream import transfer
 from proxy.upstream.auth import Authorizer
-from proxy.upstream.transport import Transport
+from proxy.upstream.guard import passed_on
+from proxy.upstream.transport import REDIRECTS, Transport
 
 _MAX_TAGS_PAGE: Final = 16 * 1024 * 1024  # bytes
 _PAGE: Final = 1000  # tags asked for at once
@@ -132,6 +133,23 @@ class Upstream:
                     primed = transfer.cut(primed, blob.cut_to)
                 yield Blob(digest=digest, size=blob.size, part=blob.part, chunks=primed)
 
+    async def locate(self, repository: Repository, digest: Digest, part: Part) -> Redirect:
+        """Return where this registry would send a client for a blob: elsewhere, or to its own URL.
+
+        It is asked with the client's own method: what is signed is signed for one. No body comes where it doesn't
+        redirect, or hardly any.
+        """
+        is_head = isinstance(part, Nothing)
+        question = self._blob_question("HEAD" if is_head else "GET", repository, digest)
+        headers = {} if is_head else {"Range": "bytes=0-0"}
+        async with self._ask(question, headers, stream=not is_head, redirects=False) as response:
+            own = self._url(question.path, {})
+            if response.status in REDIRECTS:
+                return Redirect(passed_on(self._transport.url, own, response.headers.get("Location", "")))
+            if response.status not in (200, 206, 416):  # an empty blob has no first byte
+                raise self._failure(response, question)
+            return Redirect(str(own))
+
     @asynccontextmanager
     async def _opened(
         self, repository: Repository, digest: Digest, part: Part
@@ -196,6 +214,7 @@ class Upstream:
         *,
         query: Mapping[str, str] | None = None,
         stream: bool = False,
+        redirects: bool = True,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request, authenticated; after a 401 once more, with what it challenges for."""
         scope = pull_scope(self._remote(question.repository))
@@ -204,7 +223,9 @@ class Upstream:
         for retry in (True, False):
             given = {**headers, "Authorization": authorization} if authorization else dict(headers)
             opened = (
-                self._transport.stream(url, given) if stream else self._transport.document(question.method, url, given)
+                self._transport.stream(url, given, redirects=redirects)
+                if stream
+                else self._transport.document(question.method, url, given, redirects=redirects)
             )
             async with opened as response:
                 if response.status != 401 or not retry:
