@@ -24,7 +24,7 @@ from proxy.oci.byterange import Part
 from proxy.oci.content import Blob, Manifest, Resolved, TagPage
 from proxy.oci.mediatype import Accept
 from proxy.oci.reference import Digest, Reference, Repository, Tag
-from proxy.oci.registry import Registry
+from proxy.oci.registry import Bringing
 from proxy.telemetry import configure_logging
 
 
@@ -32,7 +32,7 @@ from proxy.telemetry import configure_logging
 class Slow:
     """A registry that takes its time, *delay* seconds, before it begins to answer."""
 
-    registry: Registry
+    registry: Bringing
     delay: float
 
     async def resolve(self, repository: Repository, reference: Reference, accept: Accept) -> Resolved:

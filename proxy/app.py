@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -28,16 +28,20 @@ from proxy.store.behind import Behind
 from proxy.store.disk import DiskContent, DiskMetadata, Folder
 from proxy.store.history import Pruner, Uses, noting
 from proxy.store.memory import LruMemory, MemoryContent, MemoryMetadata, Shared
+from proxy.store.shelf import Shelf
+from proxy.store.spool import Spool
 from proxy.store.tiered import TieredContent, TieredMetadata
 from proxy.telemetry import Metrics
 from proxy.upstream.auth import Authorizer
 from proxy.upstream.client import Upstream
 from proxy.upstream.retry import Retries
 from proxy.upstream.transport import Limits, Transport
+from proxy.virtual import modes
 from proxy.virtual.blobs import Blobs
 from proxy.virtual.budget import Budget
 from proxy.virtual.history import History
 from proxy.virtual.manifests import Manifests
+from proxy.virtual.modes import Opening
 from proxy.virtual.places import Places
 from proxy.virtual.referrers import Referrers
 from proxy.virtual.registry import Directory, Reads, VirtualRegistry
@@ -142,7 +146,7 @@ async def build(
             each.name: await _open(stack, each, files, metrics, ticks) for each in settings.upstream
         }
         memory: Shared = LruMemory(settings.cache.memory)
-        content, metadata = await _stores(stack, settings, memory, clock, metrics)
+        content, metadata, folder = await _stores(stack, settings, memory, clock, metrics)
         budget = Budget(settings.request_budget)
         places = Places(settings.rules_in_force, upstreams, metadata, MemoryMetadata(memory))
         history = History(
@@ -163,7 +167,7 @@ async def build(
         stack.push_async_callback(manifests.close)
         reads = Reads(
             manifests=manifests,
-            blobs=Blobs(upstreams, places, content, budget),
+            blobs=Blobs(_openings(stack, settings, upstreams, folder, metrics, clock, ticks), places, content, budget),
             tags=Tags(settings.rules_in_force, upstreams, places, budget),
             referrers=Referrers(upstreams, places, budget),
         )
@@ -235,8 +239,8 @@ async def _open(
 
 async def _stores(
     stack: AsyncExitStack, settings: Settings, memory: Shared, clock: Callable[[], float], metrics: Metrics
-) -> tuple[Content, Metadata]:
-    """Put memory in front of disk, and prune the disk behind; without a usable disk, memory alone."""
+) -> tuple[Content, Metadata, Folder | None]:
+    """Put memory in front of disk, and prune the disk behind; without a usable disk, memory alone and no folder."""
     folder = Folder(settings.cache.dir, clock)
     try:
         folder.prepare()
@@ -246,7 +250,7 @@ async def _stores(
             dir=str(settings.cache.dir),
             error=str(error),
         )
-        return MemoryContent(memory), MemoryMetadata(memory)
+        return MemoryContent(memory), MemoryMetadata(memory), None
     urls = {upstream.name: str(upstream.url) for upstream in settings.upstream}
     history = settings.cache.history
     uses = Uses(noting(history), clock)
@@ -254,7 +258,29 @@ async def _stores(
     stack.push_async_callback(behind.close)
     content = TieredContent(MemoryContent(memory), DiskContent(folder), uses, behind)
     await stack.enter_async_context(_behind(Pruner(folder, history, metrics, clock=clock).run()))
-    return content, TieredMetadata(MemoryMetadata(memory), DiskMetadata(folder, urls), uses, behind)
+    return content, TieredMetadata(MemoryMetadata(memory), DiskMetadata(folder, urls), uses, behind), folder
+
+
+def _openings(
+    stack: AsyncExitStack,
+    settings: Settings,
+    upstreams: Mapping[str, Upstream],
+    folder: Folder | None,
+    metrics: Metrics,
+    clock: Callable[[], float],
+    ticks: Callable[[], float],
+) -> dict[str, Opening]:
+    """Say how each upstream's blobs are opened. Without a usable folder those to be cached are streamed."""
+    openings = {name: modes.stream(upstream) for name, upstream in upstreams.items()}
+    for each in settings.upstream:
+        if each.blobs == "redirect":
+            openings[each.name] = modes.redirect(upstreams[each.name])
+    caching = [each.name for each in settings.upstream if each.blobs == "cache"]
+    if caching and folder is not None:
+        spool = Spool(Shelf(folder, settings.cache.blobs_max, metrics, clock), metrics, ticks)
+        stack.push_async_callback(spool.close)
+        openings |= {name: modes.cache(upstreams[name], spool) for name in caching}
+    return openings
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ from proxy.oci.document import Artifact, Image, parse
 from proxy.oci.errors import ManifestUnknown, NotFound, Refused, RegistryError, TimedOut
 from proxy.oci.mediatype import ANYTHING
 from proxy.oci.reference import Digest, Repository, Tag
-from proxy.oci.registry import Registry
+from proxy.oci.registry import Bringing, Registry
 from proxy.store.base import Content, Location, Metadata, Virtual
 from proxy.telemetry import Metrics
 from proxy.virtual.budget import Budget
@@ -66,7 +66,7 @@ class Manifests:
         self,
         *,
         rules: Sequence[Rule],
-        upstreams: Mapping[str, Registry],
+        upstreams: Mapping[str, Bringing],
         metadata: Metadata,
         content: Content,
         places: Places,
