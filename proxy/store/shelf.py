@@ -133,6 +133,7 @@ class Shelf:
 
     def _has_room(self, size: int, to_come: int) -> bool:
         """Delete what wasn't used for longest until *size* bytes fit, of which *to_come* aren't on the disk yet."""
+        self._folder.prepare()
         files = sorted(self._files())
         used = sum(length for _, length, _ in files)
         free = _free(self._folder.root)
@@ -185,12 +186,7 @@ async def _opened(open_it: Callable[[], T], close: Callable[[T], None]) -> T:
 
 
 def _created(path: Path) -> OpenFile:
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
-    try:
-        descriptor = os.open(path, flags, 0o666)
-    except FileNotFoundError:  # somebody has removed the folder
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, flags, 0o666)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     _lock(descriptor, fcntl.LOCK_SH)  # once it is kept, those who follow it are reading it
     return OpenFile(descriptor)
 
