@@ -7,7 +7,7 @@ import errno
 import os
 import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -130,16 +130,12 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 def open_files() -> set[str]:
-    """Return the files that this process has open."""
+    """Return what this process has open in a cache folder."""
     found = set()
-    for number in os.listdir("/proc/self/fd"):  # noqa: PTH208 - it changes while it is read
-        try:
-            path = os.readlink(f"/proc/self/fd/{number}")  # noqa: PTH115
-        except FileNotFoundError:
-            continue
-        if "/cache/" in path:
-            found.add(f"{number} {path}")
-    return found
+    for path in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # it was the listing's own
+            found.add(f"{path.name} {path.readlink()}")
+    return {each for each in found if "/cache/" in each}
 
 
 async def test_a_blob_is_fetched_once(world: World) -> None:
@@ -489,7 +485,7 @@ async def test_a_disk_that_cannot_be_read_costs_nobody_a_byte(world: World, monk
     await until(lambda: registry.transfers >= 2)
     registry.allowed = 1 << 40
 
-    assert await asyncio.gather(first, late) == [DATA] * 2
+    assert [await first, await late] == [DATA, DATA]
     await world.settle()
     assert world.files() == []
 
