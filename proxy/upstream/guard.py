@@ -70,7 +70,7 @@ def passed_on(upstream: URL, here: URL, location: str) -> str:
     A client is sent to no place that we wouldn't go to. Raises `BadAnswer` as `check_redirect` does.
     """
     target = check_redirect(upstream, here, location)
-    if not (location.isascii() and location.isprintable()):
+    if not (location and location.isascii() and location.isprintable()):
         raise BadAnswer("the upstream redirects to something that is not a plain http(s) URL")
     return location if URL(location, encoded=True).scheme else str(target)
 
