@@ -4,6 +4,7 @@
     <dir>/tags/<sha256>.json             entries, named by the hash of URL, repository and tag
     <dir>/locations/<sha256>.json        where a digest of a virtual repository is
     <dir>/learned/<sha256>.json          naming conventions that came true
+    <dir>/blobs/<algorithm>/<hex>        layers and other blobs, where they are to be cached (`shelf`)
     <dir>/tmp/                           files being written
 
 A file is written under `tmp`, synced and renamed, so that a crash leaves the old one or the new one. Its time of

@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from prometheus_client import Counter
+
 from proxy.oci.byterange import ByteRange, ContentRange, Nothing, Part, Whole, select
 from proxy.oci.errors import BadAnswer, RangeInvalid
 from proxy.store.base import Holder
@@ -38,9 +40,10 @@ class Fill:
     registry's business: its chunks end with an error where they are wrong, and the last comes only when all are right.
     """
 
-    def __init__(self, holder: Holder) -> None:
-        """Fill with what *holder* has."""
+    def __init__(self, holder: Holder, streamed: Counter) -> None:
+        """Fill with what *holder* has; count in *streamed*, by reason, who has to go on without."""
         self.holder = holder
+        self._streamed = streamed
         self.size: int | None = None
         self.is_whole = False
         self.received = 0
@@ -129,8 +132,9 @@ class Fill:
         while not spoilt and (end is None or position < end):
             try:
                 piece = await self._piece(position, BLOCK if end is None else min(BLOCK, end - position))
-            except Spoilt:
+            except Spoilt as error:
                 spoilt = True
+                self._streamed.labels(error.reason).inc()
             else:
                 if not piece:
                     return

@@ -124,7 +124,7 @@ class Spool:
             raise Spoilt("disk")
         if holder.digest in self._too_large:
             raise Spoilt("size")
-        fill = self._fills[holder.digest] = Fill(holder)
+        fill = self._fills[holder.digest] = Fill(holder, self._metrics.blobs_streamed)
         task = asyncio.create_task(self._run(fill))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -121,7 +121,10 @@ class Upstream:
             question = self._blob_question("HEAD", repository, digest)
             async with self._ask(question, {}) as response:
                 self._check_blob(response, question)
-                yield Blob(digest=digest, size=response.content_length, part=None, chunks=transfer.nothing())
+                size = response.content_length
+            if size is None:
+                size = await self._blob_size(repository, digest)
+            yield Blob(digest=digest, size=size, part=None, chunks=transfer.nothing())
             return
         async with self._opened(repository, digest, part) as (response, received):
             blob = await self._checked(response, repository, digest, part, received)
@@ -132,6 +135,17 @@ class Upstream:
                 if blob.cut_to is not None:
                     primed = transfer.cut(primed, blob.cut_to)
                 yield Blob(digest=digest, size=blob.size, part=blob.part, chunks=primed)
+
+    async def _blob_size(self, repository: Repository, digest: Digest) -> int | None:
+        """Return how many bytes a blob has whose HEAD doesn't say: clients take a HEAD without a length for none."""
+        question = self._blob_question("GET", repository, digest)
+        async with self._ask(question, {"Range": "bytes=0-0"}, stream=True) as response:
+            if response.status == 416:  # it has no first byte
+                return 0
+            self._check_blob(response, question)
+            if response.status == 206:
+                return parse_content_range(response.headers.get("Content-Range", "")).size
+            return response.content_length
 
     async def locate(self, repository: Repository, digest: Digest, part: Part) -> Redirect:
         """Return where this registry would send a client for a blob: elsewhere, or to its own URL.

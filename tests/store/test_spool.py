@@ -433,7 +433,7 @@ async def test_what_is_larger_than_all_is_streamed(world: World, announced: bool
     assert await world.read(registry, ByteRange(5, 9)) == DATA[5:10]
     assert registry.opened == [Whole(), Whole(), ByteRange(5, 9)]
     assert world.files() == []
-    assert world.count("blobs_streamed", reason="size") == (2 if announced else 1)
+    assert world.count("blobs_streamed", reason="size") == 2
 
 
 def fails(call: Callable[..., object], after: int, code: int = errno.ENOSPC) -> Callable[..., object]:

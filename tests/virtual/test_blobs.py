@@ -72,6 +72,29 @@ async def test_head_is_exact(origin: Origin, start: StartProxy, rule: dict[str, 
     assert answer.headers["Docker-Content-Digest"] == big
 
 
+@pytest.mark.parametrize("ranges", [True, False])
+async def test_head_is_exact_where_the_upstream_is_not(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], big: Digest, ranges: bool
+) -> None:
+    """When HEAD upstream says no length, one byte is asked for to learn it."""
+
+    async def silent(request: aiohttp.web.BaseRequest) -> aiohttp.web.StreamResponse:
+        response = aiohttp.web.StreamResponse(headers={"Transfer-Encoding": "chunked"})
+        await response.prepare(request)
+        return response
+
+    proxy = await start(origin, rule=[rule])
+    await proxy.head(blob_path(big))
+    origin.fail("HEAD .*/blobs/", silent)
+    if not ranges:
+        origin.fail("GET .*/blobs/", status(200, BIG))
+
+    answer = await proxy.head(blob_path(big))
+
+    assert (answer.status, answer.headers["Content-Length"], answer.body) == (200, str(len(BIG)), b"")
+    assert [request.headers["Range"] for request in origin.requests if request.method == "GET"] == ["bytes=0-0"]
+
+
 async def test_a_blob_of_another_repository_is_unknown(origin: Origin, start: StartProxy, rule: dict[str, Any]) -> None:
     """What no source of this name has isn't served under it, whoever else has it."""
     secret = origin.registry.add_blob(Repository("private/vault"), b"secret")
