@@ -25,6 +25,7 @@ from proxy.store.disk import Folder
 from proxy.telemetry import Metrics
 
 _NOTED: Final = 60.0  # seconds within which a use isn't noted again
+_SYNCED_AT_ONCE: Final = 2  # files: syncing may take long, and threads are needed by those who read
 
 T = TypeVar("T")
 
@@ -80,6 +81,7 @@ class Shelf:
         self._folder = folder
         self._metrics = metrics
         self._clock = clock
+        self._syncing = asyncio.Semaphore(_SYNCED_AT_ONCE)
 
     async def find(self, digest: Digest) -> Kept | None:
         """Open the blob *digest*, which counts as a use of it. Whoever gets it releases it. Raises `OSError`."""
@@ -103,7 +105,8 @@ class Shelf:
 
         It lasts when this returns. Raises `OSError`.
         """
-        return await file.work(lambda descriptor: self._keep(scratch, descriptor, digest))
+        async with self._syncing:
+            return await file.work(lambda descriptor: self._keep(scratch, descriptor, digest))
 
     def _path(self, digest: Digest) -> Path:
         return self._folder.root / "blobs" / digest.algorithm / digest.hex

@@ -22,25 +22,20 @@ _log: Final = structlog.get_logger("web")
 async def blob(request: Request, at: BlobAt) -> web.StreamResponse:
     """Answer GET or HEAD of a blob."""
     registry, repository = request.find(at.repository)
-    asked = wanted(request.http.headers.get("Range"), request.http.headers.get("If-Range"), at.digest)
-    known = is_known(request.http.headers.getall("If-None-Match", ()), at.digest)
-    async with registry.blob(repository, at.digest, Nothing() if known or request.is_head else _opened(asked)) as found:
-        if known:
+    if is_known(request.http.headers.getall("If-None-Match", ()), at.digest):
+        async with registry.blob(repository, at.digest, Nothing()):
             return web.Response(status=304, headers={**_describing(at.digest), **request.namespace()})
-        if isinstance(found, Redirect):
-            return _elsewhere(found, at.digest)
-        if not request.is_head and _is_empty(asked):
-            raise RangeInvalid("the range has no byte of any blob", size=found.size)
-        return await _sent(request, found)
+    part = Nothing() if request.is_head else _wanted(request, at.digest)
+    if isinstance(part, ByteRange | SuffixRange) and part.is_empty:
+        async with registry.blob(repository, at.digest, Nothing()) as described:
+            if isinstance(described, Blob):
+                raise RangeInvalid("no blob has a byte of this range", size=described.size)
+    async with registry.blob(repository, at.digest, part) as found:
+        return _elsewhere(found, at.digest) if isinstance(found, Redirect) else await _sent(request, found)
 
 
-def _opened(asked: Part) -> Part:
-    """Return what is opened to answer *asked*: to refuse a range of no bytes, only the blob's size is needed."""
-    return Nothing() if _is_empty(asked) else asked
-
-
-def _is_empty(asked: Part) -> bool:
-    return isinstance(asked, ByteRange | SuffixRange) and asked.is_empty
+def _wanted(request: Request, digest: Digest) -> Part:
+    return wanted(request.http.headers.get("Range"), request.http.headers.get("If-Range"), digest)
 
 
 def _elsewhere(redirect: Redirect, digest: Digest) -> web.Response:

@@ -85,6 +85,31 @@ async def test_where_the_upstream_sends_nobody_elsewhere_it_is_the_place(
         assert followed.status == 200
 
 
+async def test_a_range_that_makes_no_sense_is_for_the_place_to_judge(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], big: Digest
+) -> None:
+    """The client is sent where a GET goes, never to what was signed for a HEAD."""
+    for method in ("GET", "HEAD"):
+        origin.fail(f"{method} .*-arm/blobs/", status(307, Location=f"/signed-for-{method}"))
+    origin.fail("/signed", status(200))
+    proxy = await start(origin, rule=[rule], upstream=REDIRECT)
+
+    answer = await proxy.get(blob_path(big), Range="bytes=5-4")
+
+    assert (answer.status, answer.headers["Location"]) == (307, f"{origin.url}/signed-for-GET")
+
+
+async def test_what_the_client_has_is_304_wherever_it_is(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], big: Digest
+) -> None:
+    """Nobody is sent elsewhere to hear that nothing has changed; but the upstream has to have it."""
+    proxy = await start(origin, rule=[rule], upstream=REDIRECT)
+
+    assert (await proxy.get(blob_path(big), If_None_Match=f'"{big}"')).status == 304
+    origin.fail("/blobs/", status(404))
+    assert (await proxy.get(blob_path(big), If_None_Match=f'"{big}"')).status == 404
+
+
 async def test_a_relative_redirect_is_made_absolute(
     origin: Origin, start: StartProxy, rule: dict[str, Any], big: Digest
 ) -> None:
@@ -207,6 +232,25 @@ async def test_a_kept_blob_outlives_a_restart(
 
     assert (await second.get(blob_path(big))).body == BIG
     assert transfers(origin) == 1
+
+
+async def test_a_whole_image_outlives_its_registry(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], tmp_path: Path
+) -> None:
+    """What was pulled once can be pulled after a restart while the registry is down, layers included."""
+    _, arm = push_pair(origin.registry)
+    first = await start(origin, rule=[rule], upstream=CACHE)
+    index = await first.get(TAG)
+    manifest = orjson.loads((await first.get(f"/v2/kimoqi/alpine/manifests/{arm.digest}")).body)
+    blobs = [each["digest"] for each in (manifest["config"], *manifest["layers"])]
+    before = [(await first.get(blob_path(each))).body for each in blobs]
+    await kept(tmp_path, Digest(blobs[-1]))
+    origin.fail("", reset())
+    second = await start(origin, rule=[rule], upstream=CACHE)
+
+    assert (await second.get(TAG)).body == index.body
+    assert (await second.get(f"/v2/kimoqi/alpine/manifests/{arm.digest}")).status == 200
+    assert [(await second.get(blob_path(each))).body for each in blobs] == before
 
 
 async def test_a_kept_blob_is_no_permission(origin: Origin, start: StartProxy, rule: dict[str, Any]) -> None:
