@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
@@ -15,15 +16,16 @@ import structlog
 from proxy.files import Files
 from proxy.files import read as read_files
 from proxy.merge.explain import Explanation
+from proxy.merge.publication import Publication
 from proxy.merge.route import Address
 from proxy.oci.content import Manifest
 from proxy.oci.errors import Invalid
 from proxy.oci.mediatype import ANYTHING
-from proxy.oci.reference import Digest, parse_image
-from proxy.oci.registry import Registry
+from proxy.oci.reference import Digest, Tag, parse_image
+from proxy.oci.registry import Served
 from proxy.settings.keys import Settings, UpstreamSettings
 from proxy.settings.load import SettingsInvalid
-from proxy.store.base import Content, Metadata
+from proxy.store.base import Content, Metadata, Virtual
 from proxy.store.behind import Behind
 from proxy.store.disk import DiskContent, DiskMetadata, Folder
 from proxy.store.history import Pruner, Uses, noting
@@ -39,12 +41,17 @@ from proxy.upstream.transport import Limits, Transport
 from proxy.virtual import modes
 from proxy.virtual.blobs import Blobs
 from proxy.virtual.budget import Budget
+from proxy.virtual.catalogs import Catalogs
+from proxy.virtual.changes import Changes, Tell, nobody
 from proxy.virtual.history import History
+from proxy.virtual.lists import Lists
 from proxy.virtual.manifests import Manifests
 from proxy.virtual.modes import Opening
 from proxy.virtual.places import Places
+from proxy.virtual.publish import Publisher
+from proxy.virtual.pushes import Pushes
 from proxy.virtual.referrers import Referrers
-from proxy.virtual.registry import Directory, Reads, VirtualRegistry
+from proxy.virtual.registry import Directory, Parts, VirtualRegistry
 from proxy.virtual.tags import Tags
 from proxy.web.distribution import Distribution
 from proxy.web.generations import Generations
@@ -53,7 +60,7 @@ from proxy.web.request import always
 from proxy.web.server import listen
 from proxy.web.status import Status
 
-_FIXED: Final = ("listen", "admin_listen", "drain", "log_level", "watch")  # read once, when the service starts
+_FIXED: Final = ("listen", "admin_listen", "drain", "log_level", "trusted_proxies", "watch")  # read once, at the start
 
 _log: Final = structlog.get_logger("app")
 
@@ -64,6 +71,8 @@ class Site:
 
     directory: Directory
     hooks: Hooks
+    publisher: Publisher
+    changes: Changes
 
     async def explain(self, image: str) -> Explanation:
         """Say why *image* is what it is. Raises `RegistryError`."""
@@ -78,6 +87,19 @@ class Site:
         repository, reference = parse_image(image)
         registry, there = self.directory.virtual(Address(), repository)
         return await registry.manifest(there, reference, ANYTHING)
+
+    async def publication(self, image: str, to: str, *, partial: bool) -> Publication:
+        """Say what publishing *image* as *to* takes. Raises `RegistryError`."""
+        (virtual, tag), (target, as_tag) = self._tagged(image), self._tagged(to)
+        place = (target.upstream, target.repository)
+        return await self.publisher.plan(virtual, tag, place, as_tag, partial=partial)
+
+    def _tagged(self, image: str) -> tuple[Virtual, Tag]:
+        repository, reference = parse_image(image)
+        if isinstance(reference, Digest):
+            raise Invalid(f"{image} is a digest: a tag was expected")
+        registry, there = self.directory.virtual(Address(), repository)
+        return registry.virtual(there), reference
 
 
 class Running:
@@ -129,21 +151,26 @@ async def build(
     clock: Callable[[], float] = time.time,
     metrics: Metrics | None = None,
     ticks: Callable[[], float] = time.monotonic,
+    secret: bytes | None = None,
+    tell: Tell = nobody,
 ) -> AsyncIterator[Site]:
     """Open pools and stores and put the virtual registries on top.
 
     Args:
         clock: Seconds since the epoch.
         ticks: Seconds that never go backwards.
+        secret: Signs what clients bring back of an upload; without it one of this site's own.
+        tell: Tells other processes that answer for the same names of what has changed.
 
     Raises:
         SettingsInvalid: A file that the settings name can't be used.
     """
     metrics = metrics or Metrics()
+    secret = secret or secrets.token_bytes(32)
     files = read_files(settings, os.environ)
     async with AsyncExitStack() as stack:
         upstreams: dict[str, Upstream] = {
-            each.name: await _open(stack, each, files, metrics, ticks) for each in settings.upstream
+            each.name: await _open(stack, each, files, metrics, ticks, secret) for each in settings.upstream
         }
         memory: Shared = LruMemory(settings.cache.memory)
         content, metadata, folder = await _stores(stack, settings, memory, clock, metrics)
@@ -165,15 +192,38 @@ async def build(
             stretch={name: upstream.stretch for name, upstream in upstreams.items()},
         )
         stack.push_async_callback(manifests.close)
-        reads = Reads(
+        tag_lists, catalog_lists = Lists[Virtual](clock, metrics.coalesced), Lists[str](clock, metrics.coalesced)
+        stack.push_async_callback(tag_lists.close)
+        stack.push_async_callback(catalog_lists.close)
+        tags = Tags(settings.rules_in_force, upstreams, places, budget, tag_lists)
+        catalogs = Catalogs(settings.rules_in_force, upstreams, budget, catalog_lists, settings.cache.tag_ttl)
+
+        def forget_lists(virtual: Virtual) -> None:
+            tags.forget(virtual)
+            catalogs.forget()
+
+        changes = Changes(manifests, places, forget_lists, tell)
+        parts = Parts(
             manifests=manifests,
             blobs=Blobs(_openings(stack, settings, upstreams, folder, metrics, clock, ticks), places, content, budget),
-            tags=Tags(settings.rules_in_force, upstreams, places, budget),
+            tags=tags,
             referrers=Referrers(upstreams, places, budget),
+            pushes=Pushes(
+                upstreams=upstreams,
+                allowed=frozenset(each.name for each in settings.upstream if each.push),
+                rules=settings.rules_in_force,
+                places=places,
+                manifests=manifests,
+                changes=changes,
+            ),
+            changes=changes,
+            catalogs=catalogs,
         )
-        registries = {name: VirtualRegistry(name, reads) for name in upstreams}
+        registries = {name: VirtualRegistry(name, parts) for name in upstreams}
         directory = Directory(settings.names, settings.rules_in_force, registries)
-        yield Site(directory, Hooks(files.hooks, directory.revalidate, metrics))
+        yield Site(
+            directory, Hooks(files.hooks, directory.revalidate, metrics), Publisher(upstreams, manifests), changes
+        )
 
 
 @asynccontextmanager
@@ -188,10 +238,11 @@ async def serve(
     """
     Folder(settings.cache.dir).sweep()
     metrics = Metrics()
+    secret = secrets.token_bytes(32)  # uploads go on when the configuration is loaded anew
     ready = False
 
     def rebuild(changed: Settings) -> AbstractAsyncContextManager[Site]:
-        return build(changed, clock, metrics, ticks)
+        return build(changed, clock, metrics, ticks, secret)
 
     @contextmanager
     def directory() -> Iterator[Directory]:
@@ -201,7 +252,7 @@ async def serve(
     async with Generations[Site]() as generations:
         await generations.replace(rebuild(settings))
         status = Status(metrics, lambda: ready, generations.borrow)
-        registry = Distribution(directory, metrics)
+        registry = Distribution(directory, metrics, settings.trusted_proxies)
         async with (
             listen(status.handle, settings.admin_listen, drain=1.0) as admin,
             listen(registry.handle, settings.listen, drain=settings.drain) as address,
@@ -212,14 +263,19 @@ async def serve(
 
 
 @asynccontextmanager
-async def serve_registry(registry: Registry, address: tuple[str, int]) -> AsyncIterator[tuple[str, int]]:
+async def serve_registry(registry: Served, address: tuple[str, int]) -> AsyncIterator[tuple[str, int]]:
     """Serve any registry on *address*, without an admin port: the demo's upstream. Yields where."""
     async with listen(Distribution(always(registry), Metrics()).handle, address, drain=1.0) as listening:
         yield listening
 
 
 async def _open(
-    stack: AsyncExitStack, settings: UpstreamSettings, files: Files, metrics: Metrics, ticks: Callable[[], float]
+    stack: AsyncExitStack,
+    settings: UpstreamSettings,
+    files: Files,
+    metrics: Metrics,
+    ticks: Callable[[], float],
+    secret: bytes,
 ) -> Upstream:
     limits = Limits(
         connect=settings.timeouts.connect,
@@ -234,7 +290,7 @@ async def _open(
     transport = Transport(settings.name, settings.url, limits, metrics, tls, retries=retries, clock=ticks)
     await stack.enter_async_context(transport)
     authorizer = Authorizer(transport, files.credentials[settings.name], settings.auth_realms, ticks)
-    return Upstream(transport, authorizer, settings.missing)
+    return Upstream(transport, authorizer, settings.missing, secret)
 
 
 async def _stores(

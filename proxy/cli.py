@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -22,13 +23,16 @@ from rich.text import Text
 from proxy import __version__, demo
 from proxy.app import Running, build, serve, serve_registry
 from proxy.memory import MemoryRegistry
+from proxy.merge.convention import DEFAULT_CONVENTIONS
 from proxy.merge.explain import Explanation, Question
+from proxy.merge.rule import Base
 from proxy.oci.content import Descriptor, Manifest
 from proxy.oci.document import Index, parse
 from proxy.oci.errors import RegistryError
 from proxy.oci.platform import Platform
-from proxy.oci.reference import Repository
-from proxy.settings.keys import CacheSettings, Settings, UpstreamSettings, json_schema
+from proxy.oci.reference import Digest, Repository
+from proxy.publishing import described, show_publication, watching
+from proxy.settings.keys import CacheSettings, RuleSettings, Settings, UpstreamSettings, json_schema
 from proxy.settings.load import Problem, SettingsInvalid, load
 from proxy.telemetry import configure_logging
 
@@ -137,6 +141,38 @@ def inspect_command(image: str, config: Path | None, upstream: str | None, *, as
         click.echo(manifest.body)
 
 
+@main.command("publish")
+@click.argument("image")
+@click.option("--to", "to", metavar="REFERENCE", help="Name to publish as; without it, IMAGE itself.")
+@click.option("--dry-run", is_flag=True, help="Show what would be copied, and copy nothing.")
+@click.option("--partial", is_flag=True, help="Publish also an index that lacks a platform.")
+@click.option("--remerge", is_flag=True, help="Merge the sources anew where IMAGE itself is an index already.")
+@_config
+@_upstream
+@_as_json
+def publish_command(
+    image: str,
+    to: str | None,
+    config: Path | None,
+    upstream: str | None,
+    *,
+    dry_run: bool,
+    partial: bool,
+    remerge: bool,
+    as_json: bool,
+) -> None:
+    """Freeze IMAGE: push the index that it stands for, byte for byte, with everything that it names.
+
+    What is there already is left alone, so that a run that broke off is gone on with by running it again.
+    """
+    settings = _settings(config, upstream)
+    configure_logging(level=logging.ERROR)
+    source = _local(image, settings)
+    target = _local(to or image, settings)
+    wanted = _Wanted(source, target, partial=partial, dry_run=dry_run, as_json=as_json)
+    _run(_publish(_remerging(settings) if remerge else settings, wanted))
+
+
 @main.command("demo")
 @click.option("--once", is_flag=True, help="Show and exit.")
 def demo_command(*, once: bool) -> None:
@@ -205,6 +241,42 @@ async def _explain(settings: Settings, image: str) -> Explanation:
 async def _manifest(settings: Settings, image: str) -> Manifest:
     async with build(settings) as site:
         return await site.manifest(_local(image, settings))
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is to be published, and how it is told."""
+
+    image: str
+    to: str
+    partial: bool
+    dry_run: bool
+    as_json: bool
+
+
+async def _publish(settings: Settings, wanted: _Wanted) -> None:
+    served: Digest | None = None
+    async with build(settings) as site:
+        publication = await site.publication(wanted.image, wanted.to, partial=wanted.partial)
+        if not wanted.as_json:
+            show_publication(_console(), publication)
+        if not wanted.dry_run:
+            with watching(_console(), publication, quiet=wanted.as_json) as watch:
+                served = await site.publisher.run(publication, watch)
+    digest = publication.manifest.descriptor.digest
+    if wanted.as_json:
+        _write_json({**described(publication), "published": not wanted.dry_run, "served": served})
+    elif served is not None:
+        click.echo(f"published {wanted.to}: {digest}")
+        if served != digest:
+            click.echo(f"note: clients get {served} under that name: its rule merges something else", err=True)
+
+
+def _remerging(settings: Settings) -> Settings:
+    """Let what is at the virtual names themselves count for nothing, so that an index there is made anew."""
+    rules = settings.rule or (RuleSettings(match="**", conventions=DEFAULT_CONVENTIONS),)
+    ignoring = tuple(rule.model_copy(update={"base": Base.IGNORE}) for rule in rules)
+    return settings.model_copy(update={"rule": ignoring})
 
 
 async def _demo(folder: Path, *, once: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,9 +84,12 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def settled(folder: Path) -> None:
-    """Wait until what is written behind the answers is on disk: nothing in *folder* changes any more."""
+    """Wait until what is written behind the answers is on disk: nothing in *folder* changes any more.
+
+    A line of writes rests for 50 ms before it begins, so nothing has to happen for longer than that.
+    """
     seen: list[set[Path]] = []
-    while len(seen) < 3 or seen[-1] != seen[-3]:
+    while len(seen) < 10 or seen[-1] != seen[-10]:
         await asyncio.sleep(0.01)
         seen.append(_files(folder))
         assert len(seen) < 1000, "the folder never came to rest"
@@ -172,4 +176,4 @@ RULE: dict[str, Any] = {
 @pytest.fixture
 def rule() -> dict[str, Any]:
     """The explicit rule that most tests merge by."""
-    return {**RULE}
+    return deepcopy(RULE)

@@ -18,7 +18,7 @@ ONLY_IN = {
     "pydantic": {"settings"},
     "pydantic_settings": {"settings"},
     "click": {"cli"},
-    "rich": {"cli"},
+    "rich": {"cli", "publishing"},
 }
 # What a pure package may import of the standard library and of others.
 PURE = {

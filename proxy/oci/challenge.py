@@ -35,6 +35,16 @@ def pull_scope(repository: Repository) -> str:
     return f"repository:{repository}:pull"
 
 
+def push_scope(repository: Repository, *mounted: Repository) -> str:
+    """Return the scopes that writing to *repository* needs, and mounting blobs of others; separated by spaces."""
+    return " ".join((f"repository:{repository}:pull,push", *map(pull_scope, mounted)))
+
+
+def delete_scope(repository: Repository) -> str:
+    """Return the scope that deleting from *repository* needs."""
+    return f"repository:{repository}:pull,push,delete"
+
+
 def _challenges(header: str) -> list[Challenge]:
     found: list[tuple[str, dict[str, str]]] = []
     position = _skip(header, 0)

@@ -9,7 +9,6 @@ from typing import Final
 
 from proxy.oci.byterange import ContentRange
 from proxy.oci.errors import DigestInvalid
-from proxy.oci.mediatype import OCI_INDEX
 from proxy.oci.platform import Platform
 from proxy.oci.reference import Digest
 
@@ -141,6 +140,14 @@ class TagPage:
     more: bool = False
 
 
-def empty_index() -> Manifest:
-    """Return the OCI index with no entries: the referrers answer when there are none."""
-    return Manifest.of(OCI_INDEX, b'{"schemaVersion":2,"mediaType":"%s","manifests":[]}' % OCI_INDEX.encode())
+@dataclass(frozen=True, slots=True)
+class RepositoryPage:
+    """Some of a registry's repositories, sorted; `more` says whether others follow.
+
+    Attributes:
+        warnings: Sentences about what the list lacks.
+    """
+
+    repositories: tuple[str, ...]
+    more: bool = False
+    warnings: tuple[str, ...] = ()

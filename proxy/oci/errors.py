@@ -9,14 +9,12 @@ Codes are those of the distribution specification; `UNAVAILABLE`, `UNKNOWN`, `TA
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 
 class RegistryError(Exception):
     """A failure with a row in the OCI error table. The text is one sentence that names the real cause."""
 
-    code: ClassVar[str] = "UNKNOWN"
-    status: ClassVar[int] = 500
+    code: str = "UNKNOWN"
+    status: int = 500
 
     def __init__(self, message: str, *, retry_after: str | None = None) -> None:
         """Keep the *message* for clients and operators.
@@ -83,6 +81,12 @@ class NameUnknown(NotFound):
     code = "NAME_UNKNOWN"
 
 
+class NoCatalog(NotFound):
+    """There are repositories, but no list of them; the method itself would be allowed."""
+
+    code = "UNSUPPORTED"
+
+
 class ManifestUnknown(NotFound):
     """No such manifest."""
 
@@ -95,11 +99,39 @@ class BlobUnknown(NotFound):
     code = "BLOB_UNKNOWN"
 
 
+class UploadUnknown(NotFound):
+    """No such upload under way."""
+
+    code = "BLOB_UPLOAD_UNKNOWN"
+
+
+class TooLarge(Invalid):
+    """More bytes than are accepted."""
+
+    code = "SIZE_INVALID"
+    status = 413
+
+
 class Unsupported(Denial):
     """The method isn't allowed here."""
 
     code = "UNSUPPORTED"
     status = 405
+
+    def __init__(self, message: str, *, allowed: tuple[str, ...] = ("GET", "HEAD")) -> None:
+        """Keep the methods that are *allowed* here, for `Allow`."""
+        super().__init__(message)
+        self.allowed = allowed
+
+
+class Rejected(Denial):
+    """The upstream doesn't take what was written: with its own status and code, which the client has to know."""
+
+    def __init__(self, message: str, *, status: int, code: str) -> None:
+        """Keep the upstream's *status*, a 4xx, and its *code*."""
+        super().__init__(message)
+        self.status = status
+        self.code = code
 
 
 class RangeInvalid(Denial):

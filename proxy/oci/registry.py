@@ -6,9 +6,10 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from proxy.oci.byterange import Part
-from proxy.oci.content import Blob, Manifest, Redirect, Resolved, TagPage
+from proxy.oci.content import Blob, Descriptor, Manifest, Redirect, RepositoryPage, Resolved, TagPage
 from proxy.oci.mediatype import Accept
 from proxy.oci.reference import Digest, Reference, Repository
+from proxy.oci.write import Target, Write, Written
 
 
 class Registry(Protocol):
@@ -37,8 +38,8 @@ class Registry(Protocol):
         """Return at most *limit* tags that sort behind *last*. Raises `NameUnknown`."""
         ...
 
-    async def referrers(self, repository: Repository, digest: Digest, artifact_type: str) -> Manifest:
-        """Return an OCI index of what refers to *digest*; empty where nothing does."""
+    async def referrers(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...]:
+        """Return what refers to *digest*, of every artifact type; empty where nothing does."""
         ...
 
 
@@ -48,3 +49,36 @@ class Bringing(Registry, Protocol):
     def blob(self, repository: Repository, digest: Digest, part: Part) -> AbstractAsyncContextManager[Blob]:
         """Open a blob, or *part* of it. Raises `BlobUnknown` or `RangeInvalid` on entering."""
         ...
+
+
+class Catalogue(Protocol):
+    """What there is to read. Beside the five reads, as many registries don't tell, and no client needs it to pull."""
+
+    async def catalog(self, limit: int | None, last: str) -> RepositoryPage:
+        """Return at most *limit* repositories that sort behind *last*.
+
+        Raises `NoCatalog`, `Refused` or `NoAnswer`.
+        """
+        ...
+
+
+class Writable(Protocol):
+    """A registry that can be pushed to."""
+
+    def check_write(self, at: Target) -> None:
+        """Raise `Unsupported` where nothing can be written, before a body is taken for it."""
+        ...
+
+    async def write(self, write: Write) -> Written:
+        """Do one step of a push, or a deletion.
+
+        Raises:
+            Rejected: The registry doesn't take it.
+            Unsupported: It takes none of the kind.
+            UploadUnknown: The upload's session isn't one of its own.
+        """
+        ...
+
+
+class Served(Registry, Catalogue, Writable, Protocol):
+    """What can be served: read, listed as far as it tells, and written to as far as it allows."""

@@ -33,6 +33,7 @@ from proxy.settings.text import (
     ConventionName,
     Duration,
     Listen,
+    NetworkText,
     PlatformText,
     Size,
     Status,
@@ -95,6 +96,8 @@ class UpstreamSettings(_Section):
     """Statuses that mean "does not exist"; 404 always does. Docker Hub's default is [401, 404]."""
     blobs: Literal["stream", "redirect", "cache"] = "stream"
     """How blobs are served: passed through, by sending clients where they are, or from disk once they were fetched."""
+    push: bool = False
+    """Whether clients may push to it and delete from it, through the proxy and with its credentials."""
     connections: int = Field(default=100, ge=1, le=10_000)
     """Connections at most, for documents and for blobs each."""
     retries: int = Field(default=2, ge=0, le=5)
@@ -183,6 +186,8 @@ class RuleSettings(_Section):
     """What becomes of attestations."""
     default_platform: PlatformText = Platform("linux", "amd64")
     """The one child for clients that accept no index."""
+    hide_sources: bool = False
+    """Whether the sources' names are left out of catalogs and lists of tags; they can be pulled all the same."""
     coherence: Coherence = Coherence.OFF
     """What makes sources one release: nothing, their revision or version labels, or that each has changed."""
     hold_max: Duration = 900.0
@@ -216,6 +221,7 @@ class RuleSettings(_Section):
             trust=self.trust,
             attestations=self.attestations,
             default_platform=self.default_platform,
+            hide_sources=self.hide_sources,
             coherence=self.coherence,
             hold_max=self.hold_max,
             freshness=mine,
@@ -298,6 +304,8 @@ class Settings(BaseSettings):
     """How long requests in flight may go on when the service stops."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Events less important than this are not logged. Requests are logged at info."""
+    trusted_proxies: tuple[NetworkText, ...] = ()
+    """Networks of reverse proxies in front whose `X-Forwarded-Host` and `X-Forwarded-Proto` count."""
     watch: bool = False
     """Whether a changed configuration file is loaded by itself; SIGHUP loads it always."""
     upstream: tuple[UpstreamSettings, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
@@ -64,6 +65,14 @@ def parse_url(value: object) -> URL:
     return url
 
 
+def parse_network(value: object) -> IPv4Network | IPv6Network:
+    """Read `10.0.0.0/8`, or an address alone. Raises `ValueError`."""
+    try:
+        return ip_network(value if isinstance(value, str) else "")
+    except ValueError:
+        raise ValueError('a network or an address was expected, such as "10.0.0.0/8" or "127.0.0.1"') from None
+
+
 def _parsed(read: Any, example: str, pattern: str | None = None) -> Any:
     """Return annotations for a value that is written as a string and kept parsed."""
     schema = {"type": "string", "examples": [example]} | ({"pattern": f"^{pattern}$"} if pattern else {})
@@ -83,6 +92,7 @@ Ttl = Annotated[float, *_parsed(parse_ttl, "60s", f"({_DURATION}|{FOREVER})")]
 Size = Annotated[int, *_parsed(parse_size, "64MiB", _SIZE)]
 Listen = Annotated[tuple[str, int], NoDecode, *_parsed(parse_listen, "127.0.0.1:5080")]
 Url = Annotated[Any, *_parsed(parse_url, "https://registry.example")]
+NetworkText = Annotated[Any, *_parsed(parse_network, "10.0.0.0/8")]
 PlatformText = Annotated[Any, *_parsed(_platform, "linux/arm64")]
 TemplateText = Annotated[Any, *_parsed(_template, "{repository}-arm:{tag}")]
 ConventionName = Literal["repository-suffix", "tag-suffix", "repository-prefix", "namespace", "tag-prefix"]

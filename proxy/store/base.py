@@ -67,6 +67,10 @@ class Metadata(Protocol):
         """Keep where *digest* is, which could be found again: at once where that is quick, lasting a moment later."""
         ...
 
+    async def drop_location(self, virtual: Virtual, digest: Digest) -> None:
+        """Forget where *digest* is: it was deleted there."""
+        ...
+
     async def learned(self, virtual: Virtual) -> Learned | None:
         """Return which naming convention came true here."""
         ...

@@ -174,6 +174,10 @@ class DiskMetadata:
         """Keep where *digest* is."""
         await self.keep_location(virtual, digest, location)
 
+    async def drop_location(self, virtual: Virtual, digest: Digest) -> None:
+        """Forget where *digest* is."""
+        await self._folder.discard(self._path("locations", virtual, f"@{digest}"))
+
     async def learned(self, virtual: Virtual) -> Learned | None:
         """Return which naming convention came true."""
         return await self._read(self._path("learned", virtual), codec.learned)

@@ -116,6 +116,10 @@ class MemoryMetadata:
         """Keep where *digest* is."""
         await self.keep_location(virtual, digest, location)
 
+    async def drop_location(self, virtual: Virtual, digest: Digest) -> None:
+        """Forget where *digest* is."""
+        self._kept.drop((self, virtual, digest))
+
     async def learned(self, virtual: Virtual) -> Learned | None:
         """Return which naming convention came true."""
         found = self._kept.get((self, virtual, None))

@@ -115,6 +115,12 @@ class TieredMetadata:
         await self._fast.remember_location(virtual, digest, location)
         await self._behind.add((virtual, digest), lambda: self._slow.remember_location(virtual, digest, location))
 
+    async def drop_location(self, virtual: Virtual, digest: Digest) -> None:
+        """Forget where *digest* is."""
+        await self._behind.add((virtual, digest), lambda: self._slow.drop_location(virtual, digest))
+        await self._behind.settle((virtual, digest))
+        await self._fast.drop_location(virtual, digest)
+
     async def learned(self, virtual: Virtual) -> Learned | None:
         """Return which naming convention came true."""
         found = await self._fast.learned(virtual)

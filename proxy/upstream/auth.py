@@ -69,6 +69,11 @@ class Authorizer:
         self._fetching: dict[tuple[_Service, str], asyncio.Future[Token]] = {}
 
     @property
+    def introduced(self) -> bool:
+        """Whether it is known how to authenticate here."""
+        return self._basic or self._service is not None
+
+    @property
     def anonymous(self) -> bool:
         """Whether there are no credentials that could be wrong."""
         return self._credential is None
@@ -155,7 +160,8 @@ class Authorizer:
 
     async def _fetch(self, service: _Service, scope: str) -> Token:
         url = check_realm(self._transport.url, service.realm, self._realms)
-        query = [(name, value) for name, value in (("service", service.service), ("scope", scope)) if value]
+        scopes = [("scope", each) for each in scope.split()]
+        query = [(name, value) for name, value in (("service", service.service), *scopes) if value]
         headers = {"Authorization": self._credential.basic} if self._credential else {}
         async with self._transport.document(
             "GET", url.extend_query(query), headers, redirects=False, server=self._transport.tokens

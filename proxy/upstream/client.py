@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import aiohttp
 import orjson
@@ -14,32 +16,46 @@ from yarl import URL
 
 from proxy.oci import mediatype
 from proxy.oci.byterange import ByteRange, ContentRange, Nothing, Part, SuffixRange, Whole, parse_content_range
-from proxy.oci.challenge import parse_challenges, pull_scope
-from proxy.oci.content import MAX_MANIFEST, Blob, Descriptor, Manifest, Redirect, Resolved, TagPage, empty_index
-from proxy.oci.document import parse
-from proxy.oci.endpoint import BlobAt, ManifestAt, ReferrersOf, TagsOf
+from proxy.oci.challenge import delete_scope, parse_challenges, pull_scope, push_scope
+from proxy.oci.content import MAX_MANIFEST, Blob, Descriptor, Manifest, Redirect, RepositoryPage, Resolved, TagPage
+from proxy.oci.document import Document, Index, parse
+from proxy.oci.endpoint import BlobAt, Catalog, ManifestAt, ReferrersOf, TagsOf, UploadAt
 from proxy.oci.errors import (
     BadAnswer,
     BlobUnknown,
     DigestInvalid,
     ManifestUnknown,
+    NameInvalid,
     NameUnknown,
+    NoCatalog,
     NotFound,
     Overloaded,
     RangeInvalid,
     Refused,
     RegistryError,
+    Rejected,
+    UploadUnknown,
 )
 from proxy.oci.mediatype import ANYTHING, Accept
-from proxy.oci.reference import DOCKER_HUB, Digest, Reference, Repository, Tag
+from proxy.oci.reference import DOCKER_HUB, Digest, Reference, Repository
+from proxy.oci.referrers import fallback_tag, union
+from proxy.oci.write import ANSWERED, Target, Write, Written, parameter
 from proxy.upstream import transfer
 from proxy.upstream.auth import Authorizer
 from proxy.upstream.guard import passed_on
 from proxy.upstream.transport import REDIRECTS, Transport
+from proxy.upstream.uploads import Sessions
 
-_MAX_TAGS_PAGE: Final = 16 * 1024 * 1024  # bytes
-_PAGE: Final = 1000  # tags asked for at once
+_MAX_LIST_PAGE: Final = 16 * 1024 * 1024  # bytes
+_PAGE: Final = 1000  # tags or repositories asked for at once
 _MAX_PAGES: Final = 200
+_MAX_REJECTION: Final = 64 * 1024  # bytes of an error document that are read
+_MAX_MESSAGE: Final = 300  # characters of its message that are passed on
+_CODE: Final = re.compile(r"[A-Z_]{1,64}", re.ASCII)
+_Ask = Callable[..., AbstractAsyncContextManager[aiohttp.ClientResponse]]
+_MAX_REFERRERS_PAGES: Final = 20
+_CATALOG_SCOPE: Final = "registry:catalog:*"
+_NO_CATALOG: Final = frozenset({400, 404, 405, 406})
 _FALLBACK_STATUS: Final = frozenset(
     {400, 404, 405, 406}
 )  # "no referrers API here", says the specification's client part
@@ -47,13 +63,20 @@ _FALLBACK_STATUS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """What is asked, for scopes, errors and URLs."""
+    """What is asked, for scopes, errors and URLs.
+
+    Attributes:
+        no_such: Statuses that mean "does not exist" here alone.
+        scope: What a token has to allow; empty: to pull *repository*.
+    """
 
     method: str
     repository: Repository
     path: str
     missing: type[NotFound]
     what: str
+    no_such: frozenset[int] = frozenset()
+    scope: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +93,22 @@ class _OpenBlob:
 class Upstream:
     """A registry over HTTP."""
 
-    def __init__(self, transport: Transport, authorizer: Authorizer, missing: Collection[int] = (404,)) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        authorizer: Authorizer,
+        missing: Collection[int] = (404,),
+        secret: bytes = b"",
+    ) -> None:
         """Take what is needed.
 
         Args:
             missing: Statuses that mean "does not exist" here: Docker Hub says 401 of a missing repository.
+            secret: Signs what clients bring back of an upload.
         """
         self._transport = transport
         self._authorizer = authorizer
+        self._sessions = Sessions(transport.url, secret)
         self._missing = frozenset(missing) | {404}
         self._is_hub = transport.url.host in DOCKER_HUB
 
@@ -111,8 +142,8 @@ class Upstream:
             self._check_coding(response)
             body = await self._transport.read(response, MAX_MANIFEST, "manifest")
         digest = self._verified(body, reference, response.headers.get("Docker-Content-Digest"))
-        document = self._in_our_words(body, response.headers.get("Content-Type", ""))
-        return Manifest(Descriptor(media_type=document, digest=digest, size=len(body)), body)
+        document = self._read(body, response.headers.get("Content-Type", ""))
+        return Manifest(Descriptor(media_type=document.media_type, digest=digest, size=len(body)), body)
 
     @asynccontextmanager
     async def blob(self, repository: Repository, digest: Digest, part: Part) -> AsyncIterator[Blob]:
@@ -189,36 +220,138 @@ class Upstream:
 
     async def tags(self, repository: Repository, limit: int | None, last: str) -> TagPage:
         """List tags, page by page; the upstream's `Link` only says whether and where to go on, never to whom."""
-        found: list[str] = []
-        for _ in range(_MAX_PAGES):
-            wanted = _PAGE if limit is None else min(_PAGE, limit - len(found))
-            page, following = await self._tags_page(repository, wanted, last)
-            found += page
-            if following is None or not page or (limit is not None and len(found) >= limit):
-                return TagPage(tuple(found[:limit]), more=following is not None or len(found) > len(found[:limit]))
-            last = following
-        return TagPage(tuple(found), more=True)
+        question = _Question("GET", repository, TagsOf(self._remote(repository)).path, NameUnknown, "list of tags")
+        return TagPage(*await self._list(question, "tags", limit, last))
 
-    async def referrers(self, repository: Repository, digest: Digest, artifact_type: str) -> Manifest:
-        """Ask the referrers API, else the fallback tag. Nothing there is an empty index."""
-        path = ReferrersOf(self._remote(repository), digest).path
-        question = _Question("GET", repository, path, ManifestUnknown, f"referrers of {digest}")
-        query = {"artifactType": artifact_type} if artifact_type else {}
-        async with self._ask(question, {"Accept": mediatype.OCI_INDEX}, query=query) as response:
-            if response.status == 200 and mediatype.bare(response.content_type) == mediatype.OCI_INDEX:
-                body = await self._transport.read(response, MAX_MANIFEST, "referrers list")
-                self._in_our_words(body, mediatype.OCI_INDEX)
-                return Manifest.of(mediatype.OCI_INDEX, body)
-            if response.status != 200 and response.status not in self._missing | _FALLBACK_STATUS:
-                raise self._failure(response, question)
-        return await self._fallback(repository, digest)
+    def check_write(self, at: Target) -> None:
+        """The upstream itself says what it takes."""
 
-    async def _fallback(self, repository: Repository, digest: Digest) -> Manifest:
+    async def write(self, write: Write) -> Written:
+        """Pass a step of a push on, streamed; what the upstream rejects is told with its own status and code."""
+        question, url = self._write_question(write)
+        async with self._told(question, url, write) as response:
+            if response.status // 100 != 2:
+                raise await self._rejection(response, question)
+            headers = {name: response.headers[name] for name in ANSWERED if name in response.headers}
+            location = response.headers.get("Location", "")
+            if isinstance(write.at, UploadAt) and response.status in (202, 204) and write.method != "DELETE":
+                session, query = self._sessions.name(question.repository, url, location)
+                return Written(status=response.status, headers=headers, session=session, query=query)
+            return Written(status=response.status, headers=headers)
+
+    def _write_question(self, write: Write) -> tuple[_Question, URL]:
+        at, repository = write.at, self._remote(write.at.repository)
+        what = f"{write.method} to {write.at.repository}"
+        if isinstance(at, UploadAt):
+            url = self._sessions.url(repository, at.session, write.query)
+            return _Question(write.method, repository, at.path, UploadUnknown, what), url
+        path = replace(at, repository=repository).path
+        missing = BlobUnknown if isinstance(at, BlobAt) else ManifestUnknown
+        base = self._transport.url
+        url = URL(f"{base.origin()}{base.raw_path.rstrip('/')}{path}", encoded=True).with_query(write.query)
+        return _Question(write.method, repository, path, missing, what), url
+
+    @asynccontextmanager
+    async def _told(self, question: _Question, url: URL, write: Write) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a write, authenticated. A body that passes only once is sent when it is known how to do that."""
+        headers = dict(write.headers)
+        if write.body is not None and write.length is not None:
+            headers["Content-Length"] = str(write.length)
+        scope = _write_scope(question.repository, write)
+        if write.body is None or isinstance(write.body, bytes):
+            ask = partial(self._transport.document, question.method, url, body=write.body or None, redirects=False)
+            async with self._authenticated(question, scope, headers, ask) as response:
+                yield response
+            return
+        if not self._authorizer.introduced:
+            await self._introduce(question, scope)
+        authorization = await self._authorized(self._authorizer.header(scope), question)
+        if authorization:
+            headers["Authorization"] = authorization
+        async with self._transport.upload(question.method, url, headers, write.body) as response:
+            yield response
+
+    async def _introduce(self, question: _Question, scope: str) -> None:
+        """Learn how to authenticate from a request that can be sent again."""
+        ask = partial(self._transport.document, "GET", self._url("/v2/", {}))
+        async with self._authenticated(question, scope, {}, ask):
+            pass
+
+    async def _rejection(self, response: aiohttp.ClientResponse, question: _Question) -> RegistryError:
+        """Sort what isn't a success: the client's own fault is told in the upstream's words."""
+        status = response.status
+        if status in (401, 403, 429) or not 400 <= status < 500:
+            return self._failure(response, question)
+        body = await self._transport.read(response, _MAX_REJECTION, "rejection")
+        code, message = _first_error(body)
+        return Rejected(
+            f"{self.name} answered {status}{f': {message}' if message else ''}",
+            status=status,
+            code=code or question.missing.code,
+        )
+
+    async def catalog(self, limit: int | None, last: str) -> RepositoryPage:
+        """List repositories in the same way."""
+        path, scope = Catalog().path, _CATALOG_SCOPE
+        question = _Question("GET", Repository(""), path, NoCatalog, "catalog", _NO_CATALOG, scope)
         try:
-            found = await self.manifest(repository, Tag(f"{digest.algorithm}-{digest.hex[:64]}"))
+            return RepositoryPage(*await self._list(question, "repositories", limit, last))
+        except NoCatalog:
+            raise NoCatalog(f"{self.name} offers no catalog") from None
+        except Refused as refused:
+            raise Refused(f"{self.name} refuses access to its catalog ({refused.seen})", seen=refused.seen) from None
+
+    async def referrers(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...]:
+        """Ask the referrers API and the fallback tag both: an upstream that got the API later may leave out the tag."""
+        return union(await self._referrers(repository, digest), await self._fallback(repository, digest))
+
+    async def _referrers(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...]:
+        """Ask the referrers API, page by page; without one, or without such a repository, there is nothing."""
+        path, what = ReferrersOf(self._remote(repository), digest).path, f"referrers of {digest}"
+        question = _Question("GET", repository, path, ManifestUnknown, what, _FALLBACK_STATUS)
+        try:
+            page, query = await self._referrers_page(question, {})
         except NotFound:
-            return empty_index()
-        return found if found.descriptor.media_type == mediatype.OCI_INDEX else empty_index()
+            return ()
+        pages = [page]
+        while query is not None:
+            if len(pages) == _MAX_REFERRERS_PAGES:
+                raise BadAnswer(f"{self.name} has more than {_MAX_REFERRERS_PAGES} pages of {what}")
+            page, query = await self._following(question, query)
+            pages.append(page)
+        return tuple(entry for page in pages for entry in page)
+
+    async def _following(
+        self, question: _Question, query: Mapping[str, str]
+    ) -> tuple[tuple[Descriptor, ...], Mapping[str, str] | None]:
+        """Return a page that the one before has promised: without it the list would only look whole."""
+        try:
+            return await self._referrers_page(question, query)
+        except NotFound:
+            raise BadAnswer(f"{self.name} doesn't go on with the {question.what}") from None
+
+    async def _referrers_page(
+        self, question: _Question, query: Mapping[str, str]
+    ) -> tuple[tuple[Descriptor, ...], Mapping[str, str] | None]:
+        """Return a page and the query of the next one; None where it is the last."""
+        async with self._ask(question, {"Accept": mediatype.OCI_INDEX}, query=query) as response:
+            if response.status != 200:
+                raise self._failure(response, question)
+            if mediatype.bare(response.content_type) != mediatype.OCI_INDEX:
+                raise question.missing(f"{self.name} has no referrers API")
+            body = await self._transport.read(response, MAX_MANIFEST, "referrers list")
+        return self._entries(body), _next_query(response.headers.get("Link", ""))
+
+    async def _fallback(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...]:
+        try:
+            found = await self.manifest(repository, fallback_tag(digest))
+        except NotFound:
+            return ()
+        return self._entries(found.body) if found.descriptor.media_type == mediatype.OCI_INDEX else ()
+
+    def _entries(self, body: bytes) -> tuple[Descriptor, ...]:
+        document = self._read(body, mediatype.OCI_INDEX)
+        return document.manifests if isinstance(document, Index) else ()
 
     @asynccontextmanager
     async def _ask(
@@ -230,18 +363,25 @@ class Upstream:
         stream: bool = False,
         redirects: bool = True,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a request, authenticated; after a 401 once more, with what it challenges for."""
-        scope = pull_scope(self._remote(question.repository))
-        authorization = await self._authorized(self._authorizer.header(scope), question)
+        """Ask for something of a repository, authenticated."""
         url = self._url(question.path, query or {})
+        ask: _Ask = partial(self._transport.stream, url, redirects=redirects)
+        if not stream:
+            ask = partial(self._transport.document, question.method, url, redirects=redirects)
+        async with self._authenticated(
+            question, question.scope or pull_scope(self._remote(question.repository)), headers, ask
+        ) as response:
+            yield response
+
+    @asynccontextmanager
+    async def _authenticated(
+        self, question: _Question, scope: str, headers: Mapping[str, str], ask: _Ask
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a request with an `Authorization` for *scope*; after a 401 once more, with what it challenges for."""
+        authorization = await self._authorized(self._authorizer.header(scope), question)
         for retry in (True, False):
             given = {**headers, "Authorization": authorization} if authorization else dict(headers)
-            opened = (
-                self._transport.stream(url, given, redirects=redirects)
-                if stream
-                else self._transport.document(question.method, url, given, redirects=redirects)
-            )
-            async with opened as response:
+            async with ask(headers=given) as response:
                 if response.status != 401 or not retry:
                     yield response
                     return
@@ -284,7 +424,7 @@ class Upstream:
     def _failure(self, response: aiohttp.ClientResponse, question: _Question) -> RegistryError:
         """Sort a status into no, refused and no answer."""
         status = response.status
-        if status in self._missing:
+        if status in self._missing | question.no_such:
             return question.missing(f"{self.name} has no {question.what} of {question.repository}")
         if status in (401, 403):
             return Refused(f"{self.name} refuses access to {question.repository} ({status})", seen=status)
@@ -321,10 +461,10 @@ class Upstream:
             raise BadAnswer(f"{self.name} sent {len(body)} bytes for {claimed} that hash to {Digest.of(body)}")
         return claimed
 
-    def _in_our_words(self, body: bytes, content_type: str) -> str:
-        """Read the manifest for what it is and return its media type; errors get the upstream's name."""
+    def _read(self, body: bytes, content_type: str) -> Document:
+        """Read the manifest for what it is; errors get the upstream's name."""
         try:
-            return parse(body, content_type).media_type
+            return parse(body, content_type)
         except BadAnswer as error:
             raise BadAnswer(f"{self.name}: {error.message}") from None
 
@@ -376,19 +516,52 @@ class Upstream:
         _check_part(self.name, part, got)
         return got
 
-    async def _tags_page(self, repository: Repository, limit: int, last: str) -> tuple[list[str], str | None]:
-        """Return a page, and behind which tag the next one begins; None where it is the last."""
-        question = _Question("GET", repository, TagsOf(self._remote(repository)).path, NameUnknown, "list of tags")
+    async def _list(self, question: _Question, key: str, limit: int | None, last: str) -> tuple[tuple[str, ...], bool]:
+        """Return at most *limit* names that an upstream lists under *key* behind *last*, and whether there are more."""
+        found: list[str] = []
+        for _ in range(_MAX_PAGES):
+            wanted = _PAGE if limit is None else min(_PAGE, limit - len(found))
+            page, following = await self._list_page(question, key, wanted, last)
+            found += page
+            if following is None or not page or (limit is not None and len(found) >= limit):
+                return tuple(found[:limit]), following is not None or len(found) > len(found[:limit])
+            last = following
+        return tuple(found), True
+
+    async def _list_page(self, question: _Question, key: str, limit: int, last: str) -> tuple[list[str], str | None]:
+        """Return a page, and behind which name the next one begins; None where it is the last."""
         query = {"n": str(limit), "last": last} if last else {"n": str(limit)}
         async with self._ask(question, {"Accept": "application/json"}, query=query) as response:
             if response.status != 200:
                 raise self._failure(response, question)
-            body = await self._transport.read(response, _MAX_TAGS_PAGE, "list of tags")
+            body = await self._transport.read(response, _MAX_LIST_PAGE, question.what)
         try:
-            tags = [str(tag) for tag in orjson.loads(body)["tags"] or ()]
+            names = [str(name) for name in orjson.loads(body)[key] or ()]
         except (orjson.JSONDecodeError, KeyError, TypeError):
-            raise BadAnswer(f"{self.name} sent a list of tags that is none") from None
-        return tags, _next_page(response.headers.get("Link", ""), tags)
+            raise BadAnswer(f"{self.name} sent a {question.what} that is none") from None
+        return names, _next_page(response.headers.get("Link", ""), names)
+
+
+def _write_scope(repository: Repository, write: Write) -> str:
+    """Return what a write needs to be allowed: a mount reads another repository, too."""
+    if write.method == "DELETE" and not isinstance(write.at, UploadAt):
+        return delete_scope(repository)
+    source = parameter(write.query, "from") if isinstance(write.at, UploadAt) and not write.at.session else ""
+    try:
+        return push_scope(repository, *([Repository.parse(source)] if source else []))
+    except NameInvalid:
+        return push_scope(repository)
+
+
+def _first_error(body: bytes) -> tuple[str, str]:
+    """Return code and message of a registry's error document; empty where it isn't one."""
+    try:
+        first = orjson.loads(body)["errors"][0]
+        code, message = str(first.get("code") or ""), str(first.get("message") or "")
+    except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError):
+        return "", ""
+    shown = "".join(c if c.isprintable() else " " for c in message[:_MAX_MESSAGE])
+    return code if _CODE.fullmatch(code) else "", shown
 
 
 def _described(response: aiohttp.ClientResponse) -> Descriptor | None:
@@ -416,10 +589,16 @@ def _check_part(name: str, part: Part, got: ContentRange) -> None:
     raise BadAnswer(f"{name} sent {got}, {part} was asked for")
 
 
-def _next_page(link: str, tags: list[str]) -> str | None:
-    """Return the `last` of a Link header's next page (RFC 8288), or None without one."""
+def _next_page(link: str, names: list[str]) -> str | None:
+    """Return the `last` of a Link header's next page, or None without one."""
+    query = _next_query(link)
+    return None if query is None else query.get("last", names[-1] if names else "")
+
+
+def _next_query(link: str) -> Mapping[str, str] | None:
+    """Return the query of a Link header's next page (RFC 8288), or None without one. Nothing else of it counts."""
     target, _, parameters = link.partition(";")
     if 'rel="next"' not in parameters.replace("'", '"') and "rel=next" not in parameters:
         return None
-    query = parse_qs(urlsplit(target.strip().strip("<>")).query)
-    return query.get("last", tags[-1:] or [""])[0]
+    query = parse_qs(target.strip().strip("<>").partition("#")[0].partition("?")[2])
+    return {name: values[0] for name, values in query.items()}

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import count
 from typing import Final, Self
 
@@ -26,6 +27,7 @@ REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MAX_FIELD: Final = 64 * 1024  # bearer tokens, signed Locations and Links outgrow aiohttp's 8 KiB
 _READ_BUFFER: Final = 256 * 1024
 _USER_AGENT: Final = "manifuse"
+_COMMIT: Final = 300.0  # seconds a registry has for its answer when it has got the whole of an upload
 _NO_RETRIES: Final = Retries()
 
 
@@ -114,12 +116,14 @@ class Transport:
         url: URL,
         headers: Mapping[str, str],
         *,
+        body: bytes | None = None,
         redirects: bool = True,
         server: Server | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Ask for something small; the whole block has `total` seconds. Raises `NoAnswer`.
 
         Args:
+            body: What is sent along; redirects aren't followed with one.
             server: Who is asked, if not the registry itself.
         """
         server = server or self.registry
@@ -127,9 +131,37 @@ class Transport:
         with server.breaker.trial() as trial:
             async with (
                 self._within(self._limits.total, f"{self.name} didn't finish its answer"),
-                self._send(self._documents, method, url, headers, server, trial, redirects=redirects) as response,
+                self._send(
+                    self._documents,
+                    method,
+                    url,
+                    headers,
+                    server,
+                    trial,
+                    body=body,
+                    redirects=redirects and body is None,
+                ) as response,
             ):
                 yield response
+
+    @asynccontextmanager
+    async def upload(
+        self, method: str, url: URL, headers: Mapping[str, str], body: AsyncIterator[bytes]
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a *body* that passes only once, however long it takes to come. Raises `NoAnswer`.
+
+        The answer has `_COMMIT` seconds after its last byte: a registry may have to move what it got. There is no
+        second attempt, and no redirect is followed.
+        """
+        if self._blobs is None:
+            raise RuntimeError("the transport is not open")
+        with self.registry.breaker.trial() as trial:
+            response = await self._once(self._blobs, method, url, headers, body=body, timeout=self._patient())
+            try:
+                trial.saw(response.status)
+                yield response
+            finally:
+                response.release()
 
     @asynccontextmanager
     async def stream(
@@ -185,12 +217,13 @@ class Transport:
         trial: Trial,
         *,
         redirects: bool,
+        body: bytes | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request and follow redirects. What their targets do says nothing about *server*."""
         if session is None:
             raise RuntimeError("the transport is not open")
         for hop in range(MAX_REDIRECTS + 1):
-            response = await self._persistently(session, method, url, headers, None if hop else server)
+            response = await self._persistently(session, method, url, headers, None if hop else server, body)
             try:
                 if not hop:
                     trial.saw(response.status)
@@ -214,6 +247,7 @@ class Transport:
         url: URL,
         headers: Mapping[str, str],
         server: Server | None,
+        body: bytes | None,
     ) -> aiohttp.ClientResponse:
         """Send a request, and again where that may help; `header` seconds for all attempts together."""
         end = self._clock() + self._limits.header
@@ -221,7 +255,7 @@ class Transport:
             for attempt in count():
                 outcome: aiohttp.ClientResponse | NoAnswer
                 try:
-                    outcome = await self._once(session, method, url, headers)
+                    outcome = await self._once(session, method, url, headers, body=body)
                 except NoAnswer as error:
                     outcome = error
                 pause = self._pause(attempt, outcome, end - self._clock(), server)
@@ -247,14 +281,29 @@ class Transport:
         return wait if server is None or server.breaker.is_closed else None
 
     async def _once(
-        self, session: aiohttp.ClientSession, method: str, url: URL, headers: Mapping[str, str]
+        self,
+        session: aiohttp.ClientSession,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        *,
+        body: bytes | AsyncIterator[bytes] | None = None,
+        timeout: aiohttp.ClientTimeout | None = None,  # noqa: ASYNC109 - aiohttp's own limits, not one of a caller
     ) -> aiohttp.ClientResponse:
         """Send one request and wait for its headers; every outcome is counted."""
         began = time.perf_counter()
         status = "error"
         try:
             with self._translated():
-                response = await session.request(method, url, headers=headers, allow_redirects=False)
+                response = await session.request(
+                    method,
+                    url,
+                    headers=headers,
+                    data=BytesIO(body) if isinstance(body, bytes) else body,  # sent in pieces, others get their turn
+                    allow_redirects=False,
+                    timeout=timeout or session.timeout,
+                    skip_auto_headers=("Content-Type",) if body is not None else None,
+                )
             status = str(response.status)
         finally:
             self._metrics.upstream_requests.labels(self.name, method, status).inc()
@@ -306,6 +355,11 @@ class Transport:
     def _show(self, quota: Quota) -> None:
         self._metrics.upstream_ratelimit_limit.labels(self.name).set(quota.limit)
         self._metrics.upstream_ratelimit_remaining.labels(self.name).set(quota.remaining)
+
+    def _patient(self) -> aiohttp.ClientTimeout:
+        """Return limits for an upload: aiohttp waits for the answer only from the body's last byte on."""
+        limits = self._limits
+        return aiohttp.ClientTimeout(total=None, sock_connect=limits.connect, sock_read=max(limits.idle, _COMMIT))
 
     def _session(self) -> aiohttp.ClientSession:
         limits = self._limits

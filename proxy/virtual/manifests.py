@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -13,24 +14,26 @@ from proxy.merge.entry import Entry, Part
 from proxy.merge.explain import Explanation, explain
 from proxy.merge.freshness import Age, Freshness
 from proxy.merge.outcome import Outcome, SingleImage
-from proxy.merge.plan import Plan, learn, plan_tag
-from proxy.merge.rule import Learned, Rule, find
+from proxy.merge.plan import Plan, learn, plan_companion, plan_tag
+from proxy.merge.rule import Learned, Rule, companion_rule, find
 from proxy.oci.content import CacheResult, Delivery, Descriptor, Manifest
 from proxy.oci.document import Artifact, Image, parse
 from proxy.oci.errors import ManifestUnknown, NotFound, Refused, RegistryError, TimedOut
 from proxy.oci.mediatype import ANYTHING
 from proxy.oci.reference import Digest, Repository, Tag
+from proxy.oci.referrers import is_companion, subject_of
 from proxy.oci.registry import Bringing, Registry
 from proxy.store.base import Content, Location, Metadata, Virtual
 from proxy.telemetry import Metrics
 from proxy.virtual.budget import Budget
 from proxy.virtual.flight import Flights
 from proxy.virtual.history import History
-from proxy.virtual.places import Places
+from proxy.virtual.places import Place, Places
 from proxy.virtual.recent import Recent
 from proxy.virtual.sources import Sources
 
 _MAX_TROUBLES: Final = 10_000  # tags whose last question ended in an error, remembered for `negative_ttl`
+_MAX_OUTDATED: Final = 10_000  # tags and repositories that something was pushed to
 _MAX_STRETCHED: Final = 10_000  # tags that last longer than `tag_ttl` because a rate limit runs out
 _MAX_PAUSE: Final = 120.0  # seconds between questions to a source that goes on giving no answer
 _FLIGHT_SECONDS: Final = 60.0  # after which a question is given up, whoever still waits
@@ -98,6 +101,7 @@ class Manifests:
         self._sources = Sources(upstreams, content)
         self._flights: Flights[tuple[Virtual, Tag], Answer] = Flights(metrics.coalesced)
         self._fetches: Flights[tuple[Virtual, Digest], Manifest] = Flights(metrics.coalesced)
+        self._outdated: Recent[tuple[Virtual, Tag] | Place, float] = Recent(_MAX_OUTDATED)
         self._trouble: Recent[tuple[Virtual, Tag], _Trouble] = Recent(_MAX_TROUBLES)
 
     async def close(self) -> None:
@@ -132,6 +136,21 @@ class Manifests:
         entry = await self._entry(virtual, tag)
         if entry is not None:
             self._flights.anew((virtual, tag), lambda: self._refresh(virtual, tag, entry))
+
+    async def outdate(self, virtual: Virtual, tag: Tag) -> None:
+        """Answer *tag* from now on only with what was asked for after this moment: something was pushed."""
+        self._outdated.put((virtual, tag), self._clock(), math.inf)
+        await self.revalidate(virtual, tag)
+
+    def outdate_place(self, place: Place) -> None:
+        """The same for all tags that something of *place* is part of: something was deleted there."""
+        self._outdated.put(place, self._clock(), math.inf)
+
+    async def learn(self, virtual: Virtual, place: Place, manifest: Manifest) -> None:
+        """Remember a manifest that was pushed to *place*, which nobody has to fetch to know it."""
+        await self._content.remember(manifest.descriptor.digest, manifest.body)
+        await self._places.keep_manifest(virtual, manifest.descriptor, place)
+        await self._learn_blobs(virtual, *place, manifest)
 
     async def body(self, virtual: Virtual, entry: Entry) -> Manifest:
         """Return the bytes that *entry* stands for."""
@@ -174,14 +193,27 @@ class Manifests:
                 break
         return explain(plan, asked.probes, outcomes, verdict)
 
+    def _rule(self, virtual: Virtual, tag: Tag) -> Rule:
+        """Return the rule that speaks of *tag*."""
+        rule = find(self._rules, virtual.upstream, virtual.repository)
+        return companion_rule(rule) if is_companion(tag) else rule
+
     def _freshness(self, virtual: Virtual, tag: Tag) -> Freshness:
-        return find(self._rules, virtual.upstream, virtual.repository).freshness_of(tag)
+        return self._rule(virtual, tag).freshness_of(tag)
 
     def _judged(self, virtual: Virtual, tag: Tag, entry: Entry, now: float) -> Age:
         """Judge *entry* by its age, or by what was settled when it was confirmed."""
+        if self._is_outdated(virtual, tag, entry):
+            return Age.EXPIRED
         if now >= entry.checked_at == self._stretched.get((virtual, tag), now):
             return Age.FRESH
         return self._freshness(virtual, tag).judge(now - entry.checked_at)
+
+    def _is_outdated(self, virtual: Virtual, tag: Tag, entry: Entry) -> bool:
+        """Whether *entry* was confirmed before something it is made of was pushed or deleted through us."""
+        keys: list[tuple[Virtual, Tag] | Place] = [(virtual, tag), (virtual.upstream, virtual.repository)]
+        keys += [(part.upstream, part.repository) for part in entry.parts]
+        return any((since := self._outdated.last(key)) is not None and entry.checked_at <= since for key in keys)
 
     def _stretch_ttl(self, virtual: Virtual, tag: Tag, entry: Entry) -> None:
         """Let *entry*, just confirmed, last longer while the upstream's rate limit runs out.
@@ -199,8 +231,7 @@ class Manifests:
         entry = await self._metadata.entry(virtual, tag)
         if entry is None:
             return None
-        rule = find(self._rules, virtual.upstream, virtual.repository)
-        return entry if entry.fingerprint == rule.fingerprint else None
+        return entry if entry.fingerprint == self._rule(virtual, tag).fingerprint else None
 
     async def _asked(self, virtual: Virtual, tag: Tag, previous: Entry | None) -> Answer:
         """Wait for the flight of *tag*, but never longer than the budget (law 11)."""
@@ -241,12 +272,23 @@ class Manifests:
         What was learned from other tags is tried alone first. A repository that uses one convention for some
         tags and another for others costs a second round, never a 404.
         """
+        if is_companion(tag):
+            return await self._companion_plans(virtual, tag)
         rule = find(self._rules, virtual.upstream, virtual.repository)
         learned = await self._metadata.learned(virtual) if rule.conventions else None
         now = self._clock()
         first = plan_tag(rule, virtual.upstream, virtual.repository, tag, learned, now)
         full = plan_tag(rule, virtual.upstream, virtual.repository, tag, None, now)
         return (first,) if first == full else (first, full)
+
+    async def _companion_plans(self, virtual: Virtual, tag: Tag) -> tuple[Plan, ...]:
+        """Return where to look for a signature, an attestation or a list of referrers, one place after the other."""
+        rule = find(self._rules, virtual.upstream, virtual.repository)
+        places = await self._places.about(virtual, subject_of(tag))
+        return tuple(
+            plan_companion(rule, virtual.upstream, virtual.repository, tag, place, conjecture=conjecture)
+            for place, conjecture in places.items()
+        )
 
     async def _confirm(self, virtual: Virtual, tag: Tag, previous: Entry, now: float) -> Answer:
         """Nothing changed: the same answer, as fresh as new."""

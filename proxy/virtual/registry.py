@@ -1,4 +1,4 @@
-"""The virtual registry's five reads: a table of contents."""
+"""The virtual registry's five reads, and its writes: a table of contents."""
 
 from __future__ import annotations
 
@@ -9,44 +9,51 @@ from dataclasses import dataclass, replace
 from proxy.merge.entry import Entry
 from proxy.merge.explain import Explanation
 from proxy.merge.inverse import affected
-from proxy.merge.route import Address, Names, route
+from proxy.merge.route import Address, Names, route, route_registry
 from proxy.merge.rule import Rule
 from proxy.oci.byterange import Part
-from proxy.oci.content import Blob, Manifest, Redirect, Resolved, TagPage
+from proxy.oci.content import Blob, Descriptor, Manifest, Redirect, RepositoryPage, Resolved, TagPage
 from proxy.oci.errors import ManifestUnknown, NameUnknown
 from proxy.oci.mediatype import INDEXES, Accept
 from proxy.oci.reference import Digest, Reference, Repository, Tag
-from proxy.oci.registry import Registry
+from proxy.oci.registry import Catalogue, Served
+from proxy.oci.write import Target, Write, Written
 from proxy.store.base import Virtual
 from proxy.virtual.blobs import Blobs
+from proxy.virtual.catalogs import Catalogs
+from proxy.virtual.changes import Changes, Suspected
 from proxy.virtual.manifests import Answer, Manifests
+from proxy.virtual.pushes import Pushes
 from proxy.virtual.referrers import Referrers
 from proxy.virtual.tags import Tags
 
 
 @dataclass(frozen=True, slots=True)
-class Reads:
+class Parts:
     """What virtual registries of all upstreams share."""
 
     manifests: Manifests
     blobs: Blobs
     tags: Tags
     referrers: Referrers
+    pushes: Pushes
+    changes: Changes
+    catalogs: Catalogs
 
 
 class VirtualRegistry:
     """The registry that clients see who speak of one upstream."""
 
-    def __init__(self, upstream: str, reads: Reads) -> None:
+    def __init__(self, upstream: str, parts: Parts) -> None:
         self._upstream = upstream
-        self._reads = reads
+        self._parts = parts
 
     async def resolve(self, repository: Repository, reference: Reference, accept: Accept) -> Resolved:
         """Return what a reference stands for; a tag costs no more than GET does, as its index is made for both."""
         if isinstance(reference, Digest):
             manifest = await self.manifest(repository, reference, accept)
             return Resolved(manifest.descriptor, manifest.delivery)
-        answer = await self._reads.manifests.tag(self._virtual(repository), reference)
+        answer = await self._parts.manifests.tag(self.virtual(repository), reference)
         if _too_narrow(answer.entry, accept):
             manifest = await self._default_child(repository, reference, answer)
             return Resolved(manifest.descriptor, manifest.delivery)
@@ -54,33 +61,45 @@ class VirtualRegistry:
 
     async def manifest(self, repository: Repository, reference: Reference, accept: Accept) -> Manifest:
         """Return a manifest, or the index of a virtual tag."""
-        virtual = self._virtual(repository)
+        virtual = self.virtual(repository)
         if isinstance(reference, Digest):
-            return await self._reads.manifests.digest(virtual, reference)
-        answer = await self._reads.manifests.tag(virtual, reference)
+            return await self._parts.manifests.digest(virtual, reference)
+        answer = await self._parts.manifests.tag(virtual, reference)
         if _too_narrow(answer.entry, accept):
             return await self._default_child(repository, reference, answer)
-        return replace(await self._reads.manifests.body(virtual, answer.entry), delivery=answer.delivery)
+        return replace(await self._parts.manifests.body(virtual, answer.entry), delivery=answer.delivery)
 
     def blob(self, repository: Repository, digest: Digest, part: Part) -> AbstractAsyncContextManager[Blob | Redirect]:
         """Open a blob at the source that owns it, or say where that is."""
-        return self._reads.blobs.open(self._virtual(repository), digest, part)
+        return self._parts.blobs.open(self.virtual(repository), digest, part)
 
     async def tags(self, repository: Repository, limit: int | None, last: str) -> TagPage:
         """Return the union of the sources' tags."""
-        return await self._reads.tags.page(self._virtual(repository), limit, last)
+        return await self._parts.tags.page(self.virtual(repository), limit, last)
 
-    async def referrers(self, repository: Repository, digest: Digest, artifact_type: str) -> Manifest:
+    async def referrers(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...]:
         """Return what refers to *digest*."""
-        return await self._reads.referrers.of(self._virtual(repository), digest, artifact_type)
+        return await self._parts.referrers.of(self.virtual(repository), digest)
+
+    async def catalog(self, limit: int | None, last: str) -> RepositoryPage:
+        """Return what there is, sources and what they are merged into."""
+        return await self._parts.catalogs.page(self._upstream, limit, last)
+
+    def check_write(self, at: Target) -> None:
+        """Raise `Unsupported` where the upstream may not be pushed to."""
+        self._parts.pushes.check(self.virtual(at.repository))
+
+    async def write(self, write: Write) -> Written:
+        """Pass a write on to the upstream, where it may be pushed to."""
+        return await self._parts.pushes.write(self.virtual(write.at.repository), write)
 
     async def explain(self, repository: Repository, tag: Tag) -> Explanation:
         """Say why a tag is what it is."""
-        return await self._reads.manifests.explain(self._virtual(repository), tag)
+        return await self._parts.manifests.explain(self.virtual(repository), tag)
 
     async def revalidate(self, repository: Repository, tag: Tag) -> None:
         """Ask anew for a tag whose sources are said to have changed."""
-        await self._reads.manifests.revalidate(self._virtual(repository), tag)
+        await self._parts.changes.happened(Suspected(self.virtual(repository), tag))
 
     async def _default_child(self, repository: Repository, tag: Tag, answer: Answer) -> Manifest:
         """Return the one child for a client that accepts no index (law 7)."""
@@ -90,10 +109,11 @@ class VirtualRegistry:
                 f"{repository}:{tag} is an index without an entry for the default platform, "
                 "and the client's Accept names no index type"
             )
-        manifest = await self._reads.manifests.digest(self._virtual(repository), child.digest)
+        manifest = await self._parts.manifests.digest(self.virtual(repository), child.digest)
         return replace(manifest, delivery=answer.delivery)
 
-    def _virtual(self, repository: Repository) -> Virtual:
+    def virtual(self, repository: Repository) -> Virtual:
+        """Return a repository of this registry as the key that everything is kept by."""
         return Virtual(self._upstream, repository)
 
 
@@ -109,9 +129,13 @@ class Directory:
 
     def find(
         self, host: str, namespaces: tuple[str, ...], prefix: str, repository: Repository
-    ) -> tuple[Registry, Repository]:
+    ) -> tuple[Served, Repository]:
         """Return the registry and the repository there. Raises `NameUnknown`."""
         return self.virtual(Address(host, namespaces, prefix), repository)
+
+    def catalogue(self, host: str, namespaces: tuple[str, ...], prefix: str) -> Catalogue:
+        """Return the registry that a request means which names no repository. Raises `NameUnknown`."""
+        return self._registries[route_registry(self._names, Address(host, namespaces, prefix))]
 
     def check(self, namespaces: tuple[str, ...], prefix: str) -> None:
         """Raise `NameUnknown` where a request that names no repository names a registry that is none of ours."""

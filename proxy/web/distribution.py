@@ -14,7 +14,6 @@ from proxy.oci.endpoint import (
     Catalog,
     Endpoint,
     ManifestAt,
-    NoSuchEndpoint,
     Ping,
     ReferrersOf,
     TagsOf,
@@ -23,20 +22,31 @@ from proxy.oci.endpoint import (
 )
 from proxy.oci.errors import NoAnswer, RegistryError, Unsupported
 from proxy.telemetry import Metrics
-from proxy.web import blobs, lists, manifests
+from proxy.web import blobs, lists, manifests, pushes
 from proxy.web.failures import respond
+from proxy.web.forwarded import Networks, origin
 from proxy.web.request import ALWAYS, Borrow, Request
+
+_METHODS: Final = pushes.METHODS | {"GET", "HEAD"}
 
 _log: Final = structlog.get_logger("web")
 _access: Final = structlog.get_logger("access")
 
 
 class Distribution:
-    """Serves registries over the distribution API, read-only."""
+    """Serves registries over the distribution API."""
 
-    def __init__(self, borrow: Borrow, metrics: Metrics, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        borrow: Borrow,
+        metrics: Metrics,
+        trusted: Networks = (),
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """Take what is needed; *trusted* are the networks of reverse proxies whose `X-Forwarded-…` counts."""
         self._borrow = borrow
         self._metrics = metrics
+        self._trusted = trusted
         self._clock = clock
 
     async def handle(self, http: web.BaseRequest) -> web.StreamResponse:
@@ -49,7 +59,9 @@ class Distribution:
             route = _route(target.endpoint)
             namespaces = tuple(http.rel_url.query.getall("ns", ()))
             with self._borrow() as directory:
-                response = await self._answer(Request(http, directory, target.prefix, namespaces), target.endpoint)
+                here = origin(http, self._trusted)
+                request = Request(http, directory, target.prefix, namespaces, here)
+                response = await self._answer(request, target.endpoint)
         except RegistryError as error:
             response = respond(error)
             if isinstance(error, NoAnswer):
@@ -64,6 +76,8 @@ class Distribution:
         return response
 
     async def _answer(self, request: Request, endpoint: Endpoint) -> web.StreamResponse:
+        if request.http.method in pushes.METHODS:
+            return await pushes.write(request, endpoint)
         match endpoint:
             case Ping():
                 request.directory.check(request.namespaces, request.prefix)
@@ -76,17 +90,17 @@ class Distribution:
                 return await lists.tags(request, endpoint)
             case ReferrersOf():
                 return await lists.referrers(request, endpoint)
-            case UploadAt():
-                raise Unsupported("uploads are not accepted here: push to the upstream itself")
             case Catalog():
-                raise NoSuchEndpoint("the catalog is not served here")
+                return await lists.catalog(request, endpoint)
+            case UploadAt():
+                return await pushes.write(request, endpoint)  # how far it has come
 
     def _check_method(self, http: web.BaseRequest) -> None:
-        if http.method not in ("GET", "HEAD"):
+        if http.method not in _METHODS:
             raise Unsupported(f"{http.method[:20]} is not allowed here: GET and HEAD are")
 
     def _record(self, http: web.BaseRequest, response: web.StreamResponse, route: str, seconds: float) -> None:
-        method = http.method if http.method in ("GET", "HEAD") else "other"
+        method = http.method if http.method in _METHODS else "other"
         cache = response.headers.get("X-Manifuse-Cache", "none")
         self._metrics.requests.labels(route, method, str(response.status), cache).inc()
         _access.info(

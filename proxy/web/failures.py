@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import orjson
 from aiohttp import web
 
 from proxy.oci.errors import RangeInvalid, RegistryError, Unsupported
-
-ALLOWED: Final = "GET, HEAD"
 
 
 def respond(error: RegistryError) -> web.Response:
@@ -19,7 +15,7 @@ def respond(error: RegistryError) -> web.Response:
     if error.retry_after is not None:
         response.headers["Retry-After"] = error.retry_after
     if isinstance(error, Unsupported):
-        response.headers["Allow"] = ALLOWED
+        response.headers["Allow"] = ", ".join(error.allowed)
     if isinstance(error, RangeInvalid) and error.size is not None:
         response.headers["Content-Range"] = f"bytes */{error.size}"
     return response

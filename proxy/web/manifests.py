@@ -33,7 +33,7 @@ async def manifest(request: Request, at: ManifestAt) -> web.StreamResponse:
         response = web.Response(status=304, headers=headers)
     else:
         response = web.Response(body=body, headers=headers)
-    for warning in _warnings(delivery.warnings):
+    for warning in warnings(delivery.warnings):
         response.headers.add("Warning", warning)
     return response
 
@@ -54,7 +54,7 @@ def _delivering(delivery: Delivery) -> dict[str, str]:
     return {"X-Manifuse-Cache": delivery.cache, "Age": str(max(0, int(delivery.age)))}
 
 
-def _warnings(sentences: tuple[str, ...]) -> list[str]:
+def warnings(sentences: tuple[str, ...]) -> list[str]:
     """Write `Warning: 299` headers, as many as the specification's 4096 bytes hold."""
     headers, left = [], _MAX_WARNINGS
     for sentence in sentences:

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final, Protocol
+from urllib.parse import quote
 
 from aiohttp import web
 
 from proxy.oci.reference import Repository
-from proxy.oci.registry import Registry
+from proxy.oci.registry import Catalogue, Served
+from proxy.oci.write import joined
+from proxy.web.forwarded import Origin
 
 ALWAYS: Final = {"Docker-Distribution-Api-Version": "registry/2.0", "Server": "manifuse"}
 """Headers of every answer."""
@@ -21,8 +24,12 @@ class Directory(Protocol):
 
     def find(
         self, host: str, namespaces: tuple[str, ...], prefix: str, repository: Repository
-    ) -> tuple[Registry, Repository]:
+    ) -> tuple[Served, Repository]:
         """Return the registry and the repository there. Raises `NameUnknown`."""
+        ...
+
+    def catalogue(self, host: str, namespaces: tuple[str, ...], prefix: str) -> Catalogue:
+        """Return the catalogue that a request means which names no repository. Raises `NameUnknown`."""
         ...
 
     def check(self, namespaces: tuple[str, ...], prefix: str) -> None:
@@ -33,14 +40,18 @@ class Directory(Protocol):
 class Single:
     """A directory of one registry, which takes every name."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Served) -> None:
         self._registry = registry
 
     def find(
         self, host: str, namespaces: tuple[str, ...], prefix: str, repository: Repository
-    ) -> tuple[Registry, Repository]:
+    ) -> tuple[Served, Repository]:
         """Return the registry."""
         return self._registry, repository
+
+    def catalogue(self, host: str, namespaces: tuple[str, ...], prefix: str) -> Catalogue:
+        """Return the registry's."""
+        return self._registry
 
     def check(self, namespaces: tuple[str, ...], prefix: str) -> None:
         """Take every name."""
@@ -50,7 +61,7 @@ Borrow = Callable[[], AbstractContextManager[Directory]]
 """Lends a directory for one request, which stays open for as long as the block runs."""
 
 
-def always(registry: Registry) -> Borrow:
+def always(registry: Served) -> Borrow:
     """Lend the same registry to every request."""
     return lambda: nullcontext(Single(registry))
 
@@ -63,15 +74,26 @@ class Request:
     directory: Directory
     prefix: str
     namespaces: tuple[str, ...]
+    origin: Origin
 
     @property
     def is_head(self) -> bool:
         """Whether the body is to be left out."""
         return self.http.method == "HEAD"
 
-    def find(self, repository: Repository) -> tuple[Registry, Repository]:
+    def find(self, repository: Repository) -> tuple[Served, Repository]:
         """Return the registry that is meant and the repository there. Raises `NameUnknown`."""
-        return self.directory.find(self.http.headers.get("Host", ""), self.namespaces, self.prefix, repository)
+        return self.directory.find(self.origin.host, self.namespaces, self.prefix, repository)
+
+    def location(self, path: str, query: str = "") -> str:
+        """Write a `Location` that leads back here, by the same way of addressing: prefix and `?ns=` stay."""
+        prefix = f"/{self.prefix}" if self.prefix else ""
+        query = joined(query, *(f"ns={quote(namespace)}" for namespace in self.namespaces))
+        return f"{self.origin.url}{prefix}{path}" + (f"?{query}" if query else "")
+
+    def catalogue(self) -> Catalogue:
+        """Return the catalogue of the registry that is meant. Raises `NameUnknown`."""
+        return self.directory.catalogue(self.origin.host, self.namespaces, self.prefix)
 
     def namespace(self) -> dict[str, str]:
         """Echo the registry that a mirror's client had in mind, as the specification's proxying section asks."""

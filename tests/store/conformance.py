@@ -158,6 +158,17 @@ class MetadataConformance:
 
         assert await metadata.location(HERE, DIGEST) == a_location("")
 
+    async def test_a_dropped_location_is_forgotten(self, metadata: Metadata) -> None:
+        """A location that was dropped is gone, also one that was never there; others stay."""
+        other = Digest.of(b"other")
+        await metadata.keep_location(HERE, DIGEST, a_location())
+        await metadata.keep_location(HERE, other, a_location())
+        await metadata.drop_location(HERE, DIGEST)
+        await metadata.drop_location(HERE, Digest.of(b"never there"))
+
+        assert await metadata.location(HERE, DIGEST) is None
+        assert await metadata.location(HERE, other) == a_location()
+
     async def test_a_location_belongs_to_its_virtual_repository(self, metadata: Metadata) -> None:
         """What a digest is in one virtual repository is no permission in another (law 8)."""
         await metadata.keep_location(HERE, DIGEST, a_location())

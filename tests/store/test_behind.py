@@ -83,3 +83,41 @@ async def test_a_full_line_makes_its_callers_wait(monkeypatch: pytest.MonkeyPatc
 async def test_an_empty_line_ends_at_once() -> None:
     """There is nothing to wait for."""
     await Behind().close()
+
+
+async def test_a_line_rests_until_somebody_waits() -> None:
+    """Writes leave disk and cores to the answer that is being made; whoever needs one done gets it at once."""
+    line, done = Behind(rest=3600), list[str]()
+
+    async def write(name: str) -> None:
+        done.append(name)
+
+    await line.add("one", partial(write, "first"))
+    await asyncio.sleep(0.01)
+    resting = list(done)
+    await line.settle("one")
+    settled = list(done)
+    await line.add("other", partial(write, "second"))
+    await asyncio.sleep(0.01)
+    resting_again = list(done)
+    await line.close()
+
+    assert (resting, settled, resting_again, done) == ([], ["first"], ["first"], ["first", "second"])
+
+
+async def test_a_line_that_is_never_quiet_begins_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the service is, what it was told is on disk a while later."""
+    monkeypatch.setattr(behind, "_RESTS", 3)
+    line, began = Behind(rest=0.02), asyncio.Event()
+
+    async def write() -> None:
+        began.set()
+
+    for _ in range(200):
+        await line.add("busy", write)
+        await asyncio.sleep(0.01)
+        if began.is_set():
+            break
+    await line.close()
+
+    assert began.is_set()
