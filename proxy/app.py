@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ from proxy.oci.reference import Digest, Tag, parse_image
 from proxy.oci.registry import Served
 from proxy.settings.keys import Settings, UpstreamSettings
 from proxy.settings.load import SettingsInvalid
+from proxy.siblings import Siblings
 from proxy.store.base import Content, Metadata, Virtual
 from proxy.store.behind import Behind
 from proxy.store.disk import DiskContent, DiskMetadata, Folder
@@ -33,6 +35,7 @@ from proxy.store.memory import LruMemory, MemoryContent, MemoryMetadata, Shared
 from proxy.store.shelf import Shelf
 from proxy.store.spool import Spool
 from proxy.store.tiered import TieredContent, TieredMetadata
+from proxy.store.turns import FileTurns
 from proxy.telemetry import Metrics
 from proxy.upstream.auth import Authorizer
 from proxy.upstream.client import Upstream
@@ -42,7 +45,7 @@ from proxy.virtual import modes
 from proxy.virtual.blobs import Blobs
 from proxy.virtual.budget import Budget
 from proxy.virtual.catalogs import Catalogs
-from proxy.virtual.changes import Changes, Tell, nobody
+from proxy.virtual.changes import Changes, nobody
 from proxy.virtual.history import History
 from proxy.virtual.lists import Lists
 from proxy.virtual.manifests import Manifests
@@ -57,12 +60,28 @@ from proxy.web.distribution import Distribution
 from proxy.web.generations import Generations
 from proxy.web.hooks import Hooks
 from proxy.web.request import always
-from proxy.web.server import listen
+from proxy.web.server import bind, listen
 from proxy.web.status import Status
 
 _FIXED: Final = ("listen", "admin_listen", "drain", "log_level", "trusted_proxies", "watch")  # read once, at the start
 
 _log: Final = structlog.get_logger("app")
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a process is given that is one of several workers.
+
+    Attributes:
+        registry, admin: Sockets to listen on, bound already.
+        siblings: The others.
+        secret: Signs uploads, the same for all of them.
+    """
+
+    registry: socket.socket
+    admin: socket.socket
+    siblings: Siblings
+    secret: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +171,7 @@ async def build(
     metrics: Metrics | None = None,
     ticks: Callable[[], float] = time.monotonic,
     secret: bytes | None = None,
-    tell: Tell = nobody,
+    siblings: Siblings | None = None,
 ) -> AsyncIterator[Site]:
     """Open pools and stores and put the virtual registries on top.
 
@@ -160,7 +179,7 @@ async def build(
         clock: Seconds since the epoch.
         ticks: Seconds that never go backwards.
         secret: Signs what clients bring back of an upload; without it one of this site's own.
-        tell: Tells other processes that answer for the same names of what has changed.
+        siblings: The other worker processes, which are told of what has changed.
 
     Raises:
         SettingsInvalid: A file that the settings name can't be used.
@@ -190,6 +209,7 @@ async def build(
             clock=clock,
             metrics=metrics,
             stretch={name: upstream.stretch for name, upstream in upstreams.items()},
+            turns=FileTurns(Folder(settings.cache.dir)) if siblings else None,
         )
         stack.push_async_callback(manifests.close)
         tag_lists, catalog_lists = Lists[Virtual](clock, metrics.coalesced), Lists[str](clock, metrics.coalesced)
@@ -202,7 +222,7 @@ async def build(
             tags.forget(virtual)
             catalogs.forget()
 
-        changes = Changes(manifests, places, forget_lists, tell)
+        changes = Changes(manifests, places, forget_lists, siblings.tell if siblings else nobody)
         parts = Parts(
             manifests=manifests,
             blobs=Blobs(_openings(stack, settings, upstreams, folder, metrics, clock, ticks), places, content, budget),
@@ -228,9 +248,15 @@ async def build(
 
 @asynccontextmanager
 async def serve(
-    settings: Settings, clock: Callable[[], float] = time.time, ticks: Callable[[], float] = time.monotonic
+    settings: Settings,
+    clock: Callable[[], float] = time.time,
+    ticks: Callable[[], float] = time.monotonic,
+    work: Work | None = None,
 ) -> AsyncIterator[Running]:
     """Serve both ports while the block runs, then let requests in flight finish.
+
+    Args:
+        work: What this process is given as one of several workers.
 
     Raises:
         SettingsInvalid: As `build` does.
@@ -238,11 +264,12 @@ async def serve(
     """
     Folder(settings.cache.dir).sweep()
     metrics = Metrics()
-    secret = secrets.token_bytes(32)  # uploads go on when the configuration is loaded anew
+    secret = work.secret if work else secrets.token_bytes(32)  # uploads go on when the configuration is loaded anew
+    siblings = work.siblings if work else None
     ready = False
 
     def rebuild(changed: Settings) -> AbstractAsyncContextManager[Site]:
-        return build(changed, clock, metrics, ticks, secret)
+        return build(changed, clock, metrics, ticks, secret, siblings)
 
     @contextmanager
     def directory() -> Iterator[Directory]:
@@ -253,13 +280,26 @@ async def serve(
         await generations.replace(rebuild(settings))
         status = Status(metrics, lambda: ready, generations.borrow)
         registry = Distribution(directory, metrics, settings.trusted_proxies)
+
+        async def hear(message: bytes) -> None:
+            with generations.borrow() as site:
+                await site.changes.heard(message)
+
         async with (
-            listen(status.handle, settings.admin_listen, drain=1.0) as admin,
-            listen(registry.handle, settings.listen, drain=settings.drain) as address,
+            siblings.listening(hear) if siblings else nullcontext(),
+            listen(status.handle, work.admin if work else settings.admin_listen, drain=1.0) as admin,
+            listen(registry.handle, work.registry if work else settings.listen, drain=settings.drain) as address,
         ):
             ready = True
             yield Running(settings, generations, rebuild, address, admin, metrics)
             ready = False
+
+
+def bound(address: tuple[str, int], count: int) -> list[socket.socket]:
+    """Bind *count* sockets to one address; port 0 means one free port for all. Raises `OSError`."""
+    first = bind(address, shared=True)
+    port = first.getsockname()[1]
+    return [first, *(bind((address[0], port), shared=True) for _ in range(count - 1))]
 
 
 @asynccontextmanager

@@ -166,7 +166,9 @@ class MemoryRegistry:
         ):
             raise Rejected("the manifest names what isn't here", status=400, code="MANIFEST_BLOB_UNKNOWN")
         digest = self.add_manifest(at.repository, manifest, at.reference if isinstance(at.reference, Tag) else None)
-        return Written(status=201, headers={"Docker-Content-Digest": digest})
+        refers = described(manifest)
+        headers = {"Docker-Content-Digest": digest} | ({"OCI-Subject": refers[0]} if refers else {})
+        return Written(status=201, headers=headers)
 
     def _delete_manifest(self, repository: Repository, reference: Reference) -> None:
         """Delete a tag, or a manifest with all its tags."""

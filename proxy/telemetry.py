@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import Final, TextIO
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -15,7 +17,11 @@ METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
-    """The process' counters, in a registry of their own. Labels have few values and never hold names or secrets."""
+    """The service's counters, in a registry of their own. Labels have few values and never hold names or secrets.
+
+    Where several workers share a folder (prometheus_client's multiprocess mode, by `PROMETHEUS_MULTIPROC_DIR`), each
+    counts in files there, and any of them shows the sum: also of what a worker counted that isn't there any more.
+    """
 
     def __init__(self) -> None:
         # No second series for each counter, which nobody asks for.
@@ -46,18 +52,21 @@ class Metrics:
             "1 while an upstream is left alone because it gave no answer many times in a row",
             ["upstream"],
             registry=registry,
+            multiprocess_mode="livemax",
         )
         self.upstream_ratelimit_limit = Gauge(
             "manifuse_upstream_ratelimit_limit",
             "Requests that an upstream grants us, as it said last",
             ["upstream"],
             registry=registry,
+            multiprocess_mode="livemostrecent",
         )
         self.upstream_ratelimit_remaining = Gauge(
             "manifuse_upstream_ratelimit_remaining",
             "Requests that are left of them, as it said last",
             ["upstream"],
             registry=registry,
+            multiprocess_mode="livemostrecent",
         )
         self.merges = Counter("manifuse_merges", "Indexes synthesized", registry=registry)
         self.partial_merges = Counter(
@@ -108,7 +117,12 @@ class Metrics:
 
     def render(self) -> bytes:
         """Write all of them as `METRICS_TYPE`."""
-        return generate_latest(self._registry)
+        folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        if folder is None:
+            return generate_latest(self._registry)
+        everybody = CollectorRegistry()
+        MultiProcessCollector(everybody, folder)  # type: ignore[no-untyped-call]  # the library's omission
+        return generate_latest(everybody)
 
 
 def configure_logging(stream: TextIO = sys.stderr, *, level: int = logging.INFO) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -72,15 +72,20 @@ def described(manifest: Manifest) -> tuple[Digest, Descriptor] | None:
         subject = Digest.parse(str(document["subject"]["digest"]))
     except (KeyError, TypeError, DigestInvalid):
         return None
-    config = document.get("config") or {}
+    config, annotations = document.get("config"), document.get("annotations")
+    own_type = document.get("artifactType") or (config.get("mediaType") if isinstance(config, dict) else "")
     entry = Descriptor(
         media_type=manifest.descriptor.media_type,
         digest=manifest.descriptor.digest,
         size=manifest.descriptor.size,
-        annotations=document.get("annotations") or {},
-        artifact_type=document.get("artifactType") or config.get("mediaType", ""),
+        annotations=_texts(annotations) if isinstance(annotations, dict) else {},
+        artifact_type=own_type if isinstance(own_type, str) else "",
     )
     return subject, entry
+
+
+def _texts(annotations: Mapping[str, Any]) -> Mapping[str, str]:
+    return {name: text for name, text in annotations.items() if isinstance(text, str)}
 
 
 def _fields(entry: Descriptor) -> dict[str, Any]:

@@ -40,6 +40,7 @@ from proxy.settings.text import (
     TemplateText,
     Ttl,
     Url,
+    Workers,
     written,
 )
 
@@ -296,8 +297,8 @@ class Settings(BaseSettings):
     """Address of the registry API; port 0 means a free one."""
     admin_listen: Listen = ("127.0.0.1", 5081)
     """Address of /healthz, /readyz, /metrics and /explain."""
-    workers: int = Field(default=1, ge=1, le=1)
-    """Processes."""
+    workers: Workers = 1
+    """Processes that share the port and the cache folder; "auto" for one for each core."""
     request_budget: Duration = 10.0
     """Within it a client gets response headers, whatever the upstreams do."""
     drain: Duration = 25.0

@@ -47,6 +47,14 @@ class Metadata(Protocol):
         """Return the last good generation of a tag."""
         ...
 
+    async def reread(self, virtual: Virtual, tag: Tag) -> Entry | None:
+        """Return the last good generation of a tag, also one that another process has kept since."""
+        ...
+
+    async def settle(self, virtual: Virtual, tag: Tag) -> None:
+        """Wait until what was kept of a tag is there for other processes to read."""
+        ...
+
     async def keep_entry(self, virtual: Virtual, tag: Tag, entry: Entry) -> None:
         """Keep *entry*: from now on it is what the tag stands for, and after a restart a moment later."""
         ...
@@ -81,6 +89,14 @@ class Metadata(Protocol):
 
     async def touch(self, virtual: Virtual, name: Tag | Digest | None = None) -> bool:
         """Note a use of a tag's entry, a digest's location or what was learned; say whether it is still kept."""
+        ...
+
+
+class Turns(Protocol):
+    """Lets one process at a time ask for something, where several share a cache folder."""
+
+    def turn(self, key: str) -> AbstractAsyncContextManager[bool]:
+        """Wait for the turn to ask for *key*. The block gets True where somebody else had it before."""
         ...
 
 

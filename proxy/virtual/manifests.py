@@ -23,7 +23,7 @@ from proxy.oci.mediatype import ANYTHING
 from proxy.oci.reference import Digest, Repository, Tag
 from proxy.oci.referrers import is_companion, subject_of
 from proxy.oci.registry import Bringing, Registry
-from proxy.store.base import Content, Location, Metadata, Virtual
+from proxy.store.base import Content, Location, Metadata, Turns, Virtual
 from proxy.telemetry import Metrics
 from proxy.virtual.budget import Budget
 from proxy.virtual.flight import Flights
@@ -78,10 +78,12 @@ class Manifests:
         clock: Callable[[], float],
         metrics: Metrics,
         stretch: Mapping[str, Callable[[], float]],
+        turns: Turns | None = None,
     ) -> None:
         """Take what is needed.
 
         Args:
+            turns: Whose turn it is to ask, where other processes share the cache.
             budget: How long a caller waits; the question itself may go on.
             clock: Seconds since the epoch.
             stretch: By upstream, how many times longer than `tag_ttl` an answer should last that comes now.
@@ -97,6 +99,7 @@ class Manifests:
         self._clock = clock
         self._metrics = metrics
         self._stretch = stretch
+        self._turns = turns
         self._stretched: Recent[tuple[Virtual, Tag], float] = Recent(_MAX_STRETCHED)
         self._sources = Sources(upstreams, content)
         self._flights: Flights[tuple[Virtual, Tag], Answer] = Flights(metrics.coalesced)
@@ -245,12 +248,31 @@ class Manifests:
             return self._held(previous, error)
 
     async def _refresh(self, virtual: Virtual, tag: Tag, previous: Entry | None) -> Answer:
-        """Ask, decide, keep. Runs in a flight: once for all callers."""
-        attempt = self._attempt(virtual, tag, previous)
+        """Ask, decide, keep. Runs in a flight: once for all callers, and for all processes that share the cache."""
+        attempt = self._in_turn(virtual, tag, previous)
         answer = await self._flight_budget.spend(attempt, f"{virtual.repository}:{tag}")
         if previous is None or answer.entry.checked_at > previous.checked_at:
             self._stretch_ttl(virtual, tag, answer.entry)
         return answer
+
+    async def _in_turn(self, virtual: Virtual, tag: Tag, previous: Entry | None) -> Answer:
+        """Ask, unless another process did so while we waited for our turn."""
+        if self._turns is None:
+            return await self._attempt(virtual, tag, previous)
+        async with self._turns.turn(f"{virtual}:{tag}") as waited:
+            theirs = await self._theirs(virtual, tag) if waited else None
+            if theirs is not None:
+                return _answer(theirs, CacheResult.MISS, max(0.0, self._clock() - theirs.checked_at))
+            answer = await self._attempt(virtual, tag, previous)
+            await self._metadata.settle(virtual, tag)
+            return answer
+
+    async def _theirs(self, virtual: Virtual, tag: Tag) -> Entry | None:
+        """Return what another process has just kept of *tag*, if it is as good as asking."""
+        entry = await self._metadata.reread(virtual, tag)
+        if entry is None or entry.fingerprint != self._rule(virtual, tag).fingerprint:
+            return None
+        return entry if self._judged(virtual, tag, entry, self._clock()) is Age.FRESH else None
 
     async def _attempt(self, virtual: Virtual, tag: Tag, previous: Entry | None) -> Answer:
         known = previous.digests() if previous else {}

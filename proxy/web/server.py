@@ -61,12 +61,15 @@ class _Server(web.Server):
 
 
 @asynccontextmanager
-async def listen(handler: Handler, address: tuple[str, int], *, drain: float) -> AsyncIterator[tuple[str, int]]:
+async def listen(
+    handler: Handler, address: tuple[str, int] | socket.socket, *, drain: float
+) -> AsyncIterator[tuple[str, int]]:
     """Serve *handler* on *address* while the block runs, then finish what is in flight.
 
     Yields the address really listened on: port 0 means a free one.
 
     Args:
+        address: Where to listen, or a socket that is bound already.
         drain: Seconds that requests in flight have to finish; then they are cut.
 
     Raises:
@@ -83,7 +86,7 @@ async def listen(handler: Handler, address: tuple[str, int], *, drain: float) ->
     runner = web.ServerRunner(server, shutdown_timeout=drain)
     await runner.setup()
     try:
-        sock = _bind(address)
+        sock = address if isinstance(address, socket.socket) else bind(address)
         await web.SockSite(runner, sock, backlog=1024).start()
         host, port = sock.getsockname()[:2]
         yield host, port
@@ -91,8 +94,15 @@ async def listen(handler: Handler, address: tuple[str, int], *, drain: float) ->
         await runner.cleanup()
 
 
-def _bind(address: tuple[str, int]) -> socket.socket:
-    """Bind a listening socket; a name such as `localhost` takes its first address."""
+def bind(address: tuple[str, int], *, shared: bool = False) -> socket.socket:
+    """Bind a socket to listen on; a name such as `localhost` takes its first address.
+
+    Args:
+        shared: Whether others may be bound to the same address, so that the kernel spreads connections over them.
+
+    Raises:
+        OSError: The address can't be listened on.
+    """
     host, port = address
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(
@@ -100,7 +110,7 @@ def _bind(address: tuple[str, int]) -> socket.socket:
         )[0]
         sock = socket.socket(family, kind, protocol)
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT if shared else socket.SO_REUSEADDR, 1)
             sock.bind(place)
         except OSError:
             sock.close()

@@ -121,6 +121,24 @@ def test_a_manifest_refers_to_its_subject(fields: dict[str, object], artifact_ty
     )
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"config": "x", "annotations": ["x"]},
+        {"config": {"mediaType": 5}, "annotations": {"a": 5}},
+        {"artifactType": ["x"], "annotations": "x"},
+    ],
+)
+def test_what_a_manifest_says_wrong_counts_as_unsaid(fields: dict[str, object]) -> None:
+    """Registries take documents of any kind; a list of referrers is always a valid one."""
+    refers = manifest(subject={"digest": A}, **fields)
+    found = described(refers)
+
+    assert found is not None
+    assert parse(render([found[1]]).body, OCI_INDEX) == Index(OCI_INDEX, (found[1],))
+    assert (found[1].artifact_type, found[1].annotations) == ("", {})
+
+
 @pytest.mark.parametrize("subject", [{}, {"subject": None}, {"subject": {}}, {"subject": {"digest": "x"}}])
 def test_a_manifest_without_a_subject_refers_to_nothing(subject: dict[str, object]) -> None:
     """Most images refer to nothing."""
