@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import random
+import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -569,8 +570,7 @@ async def test_a_file_that_was_cut_ends_no_blob(world: World) -> None:
 
 async def test_a_folder_that_was_removed_is_made_again(world: World) -> None:
     """Somebody may delete the whole cache while it is used."""
-    for path in (world.root / "tmp", world.root):
-        path.rmdir()
+    shutil.rmtree(world.root)
     registry = Registry()
 
     assert await world.read(registry) == DATA
