@@ -92,11 +92,6 @@ class Fill:
         finally:
             self._file.release()
 
-    @property
-    def path(self) -> Path:
-        """Where the file is while it is filled."""
-        return self._path
-
     async def begun(self) -> OpenFile:
         """Wait until the blob is known to be there. Raises what made it fail before."""
         while self._file is None:

@@ -331,12 +331,17 @@ async def test_what_is_not_there_is_told_to_all(world: World, refusal: RegistryE
 async def test_another_source_is_asked_where_the_first_refuses(world: World) -> None:
     """A client of another source doesn't suffer for the one whose transfer it found under way."""
     refusing, granting = Registry(), Registry()
-    refusing.refusal = Refused("no")
+    refusing.refusal, refusing.allowed = Refused("no"), 0
+    refused = asyncio.create_task(world.read(refusing))
+    await until(lambda: refusing.transfers == 1)
+    granted = asyncio.create_task(world.read(granting))
+    await asyncio.sleep(0.05)
+    refusing.allowed = 1
 
-    refused, granted = await asyncio.gather(world.read(refusing), world.read(granting), return_exceptions=True)
-
-    assert refused is refusing.refusal
-    assert granted == DATA
+    assert await granted == DATA
+    with pytest.raises(Refused):
+        await refused
+    assert (refusing.transfers, granting.transfers) == (1, 1)
 
 
 async def test_head_asks_for_no_transfer(world: World) -> None:
