@@ -25,7 +25,6 @@ from proxy.oci.content import Blob, Descriptor, Manifest, RepositoryPage, Resolv
 from proxy.oci.errors import Unsupported
 from proxy.oci.mediatype import Accept
 from proxy.oci.reference import Digest, Reference, Repository, Tag
-from proxy.oci.registry import Served
 from proxy.oci.write import Target, Write, Written
 from proxy.telemetry import configure_logging
 
@@ -34,7 +33,7 @@ from proxy.telemetry import configure_logging
 class Slow:
     """A registry that takes its time, *delay* seconds, before it begins to answer."""
 
-    registry: Served
+    registry: MemoryRegistry
     delay: float
 
     async def resolve(self, repository: Repository, reference: Reference, accept: Accept) -> Resolved:

@@ -7,7 +7,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
@@ -32,6 +32,8 @@ from proxy.store.behind import Behind
 from proxy.store.disk import DiskContent, DiskMetadata, Folder
 from proxy.store.history import Pruner, Uses, noting
 from proxy.store.memory import LruMemory, MemoryContent, MemoryMetadata, Shared
+from proxy.store.shelf import Shelf
+from proxy.store.spool import Spool
 from proxy.store.tiered import TieredContent, TieredMetadata
 from proxy.store.turns import FileTurns
 from proxy.telemetry import Metrics
@@ -39,6 +41,7 @@ from proxy.upstream.auth import Authorizer
 from proxy.upstream.client import Upstream
 from proxy.upstream.retry import Retries
 from proxy.upstream.transport import Limits, Transport
+from proxy.virtual import modes
 from proxy.virtual.blobs import Blobs
 from proxy.virtual.budget import Budget
 from proxy.virtual.catalogs import Catalogs
@@ -46,6 +49,7 @@ from proxy.virtual.changes import Changes, nobody
 from proxy.virtual.history import History
 from proxy.virtual.lists import Lists
 from proxy.virtual.manifests import Manifests
+from proxy.virtual.modes import Opening
 from proxy.virtual.places import Places
 from proxy.virtual.publish import Publisher
 from proxy.virtual.pushes import Pushes
@@ -188,7 +192,7 @@ async def build(
             each.name: await _open(stack, each, files, metrics, ticks, secret) for each in settings.upstream
         }
         memory: Shared = LruMemory(settings.cache.memory)
-        content, metadata = await _stores(stack, settings, memory, clock, metrics)
+        content, metadata, folder = await _stores(stack, settings, memory, clock, metrics)
         budget = Budget(settings.request_budget)
         places = Places(settings.rules_in_force, upstreams, metadata, MemoryMetadata(memory))
         history = History(
@@ -221,7 +225,7 @@ async def build(
         changes = Changes(manifests, places, forget_lists, siblings.tell if siblings else nobody)
         parts = Parts(
             manifests=manifests,
-            blobs=Blobs(upstreams, places, content, budget),
+            blobs=Blobs(_openings(stack, settings, upstreams, folder, metrics, clock, ticks), places, content, budget),
             tags=tags,
             referrers=Referrers(upstreams, places, budget),
             pushes=Pushes(
@@ -331,8 +335,8 @@ async def _open(
 
 async def _stores(
     stack: AsyncExitStack, settings: Settings, memory: Shared, clock: Callable[[], float], metrics: Metrics
-) -> tuple[Content, Metadata]:
-    """Put memory in front of disk, and prune the disk behind; without a usable disk, memory alone."""
+) -> tuple[Content, Metadata, Folder | None]:
+    """Put memory in front of disk, and prune the disk behind; without a usable disk, memory alone and no folder."""
     folder = Folder(settings.cache.dir, clock)
     try:
         folder.prepare()
@@ -342,7 +346,7 @@ async def _stores(
             dir=str(settings.cache.dir),
             error=str(error),
         )
-        return MemoryContent(memory), MemoryMetadata(memory)
+        return MemoryContent(memory), MemoryMetadata(memory), None
     urls = {upstream.name: str(upstream.url) for upstream in settings.upstream}
     history = settings.cache.history
     uses = Uses(noting(history), clock)
@@ -350,7 +354,29 @@ async def _stores(
     stack.push_async_callback(behind.close)
     content = TieredContent(MemoryContent(memory), DiskContent(folder), uses, behind)
     await stack.enter_async_context(_behind(Pruner(folder, history, metrics, clock=clock).run()))
-    return content, TieredMetadata(MemoryMetadata(memory), DiskMetadata(folder, urls), uses, behind)
+    return content, TieredMetadata(MemoryMetadata(memory), DiskMetadata(folder, urls), uses, behind), folder
+
+
+def _openings(
+    stack: AsyncExitStack,
+    settings: Settings,
+    upstreams: Mapping[str, Upstream],
+    folder: Folder | None,
+    metrics: Metrics,
+    clock: Callable[[], float],
+    ticks: Callable[[], float],
+) -> dict[str, Opening]:
+    """Say how each upstream's blobs are opened. Without a usable folder those to be cached are streamed."""
+    openings = {name: modes.stream(upstream) for name, upstream in upstreams.items()}
+    for each in settings.upstream:
+        if each.blobs == "redirect":
+            openings[each.name] = modes.redirect(upstreams[each.name])
+    caching = [each.name for each in settings.upstream if each.blobs == "cache"]
+    if caching and folder is not None:
+        spool = Spool(Shelf(folder, settings.cache.blobs_max, metrics, clock), metrics, ticks)
+        stack.push_async_callback(spool.close)
+        openings |= {name: modes.cache(upstreams[name], spool) for name in caching}
+    return openings
 
 
 @asynccontextmanager

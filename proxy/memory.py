@@ -8,7 +8,7 @@ from itertools import count
 
 import orjson
 
-from proxy.oci.byterange import Nothing, Part, Whole
+from proxy.oci.byterange import Nothing, Part, select
 from proxy.oci.content import Blob, Descriptor, Manifest, RepositoryPage, Resolved, TagPage
 from proxy.oci.document import Index, parse
 from proxy.oci.endpoint import BlobAt, ManifestAt, UploadAt
@@ -77,7 +77,7 @@ class MemoryRegistry:
         data = self._blobs.get((repository, digest))
         if data is None:
             raise BlobUnknown(f"no blob {digest} in {repository}")
-        wanted = None if isinstance(part, Whole | Nothing) else part.within(len(data))
+        wanted = select(part, len(data))
         piece = data if wanted is None else data[wanted.first : wanted.last + 1]
         chunks = _pieces(b"" if isinstance(part, Nothing) else piece)
         yield Blob(digest=digest, size=len(data), part=wanted, chunks=chunks)

@@ -93,6 +93,24 @@ class Metrics:
             ["kind"],
             registry=registry,
         )
+        self.blob_cache = Counter(
+            "manifuse_blob_cache",
+            "Blobs asked for where they are cached: kept already, being fetched already, or fetched for this request",
+            ["result"],
+            registry=registry,
+        )
+        self.blobs_streamed = Counter(
+            "manifuse_blobs_streamed",
+            "Blobs that could not be cached and were streamed instead, by reason",
+            ["reason"],
+            registry=registry,
+        )
+        self.blob_cache_bytes = Gauge(
+            "manifuse_blob_cache_bytes", "Bytes of blobs in the cache folder, when last looked at", registry=registry
+        )
+        self.blobs_evicted = Counter(
+            "manifuse_blobs_evicted", "Blobs deleted from the cache to make room", registry=registry
+        )
         self.coalesced = Counter(
             "manifuse_coalesced", "Callers that waited for a question already being asked", registry=registry
         )

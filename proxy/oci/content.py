@@ -97,6 +97,15 @@ class Manifest:
         return cls(Descriptor(media_type=media_type, digest=Digest.of(body), size=len(body)), body)
 
 
+@dataclass(frozen=True, slots=True)
+class FileSlice:
+    """*length* bytes of an open file from *offset* on. Whoever opened it closes it; nobody else moves its position."""
+
+    descriptor: int
+    offset: int
+    length: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blob:
     """An open blob, or a part of one.
@@ -106,12 +115,21 @@ class Blob:
         part: Which bytes `chunks` brings, or None for all.
         chunks: The bytes, once. It raises `NoAnswer` when they end early or don't hash to the digest, so
             that whoever passes them on can break off instead of ending cleanly. Empty for a HEAD.
+        file: Where the same bytes are for the kernel to send, instead of `chunks`; None where they are in no file.
     """
 
     digest: Digest
     size: int | None
     part: ContentRange | None
     chunks: AsyncIterator[bytes]
+    file: FileSlice | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """Where a client may fetch a blob itself: an absolute URL, byte for byte as it was given."""
+
+    url: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from proxy.oci.byterange import Part
-from proxy.oci.content import Blob, Descriptor, Manifest, RepositoryPage, Resolved, TagPage
+from proxy.oci.content import Blob, Descriptor, Manifest, Redirect, RepositoryPage, Resolved, TagPage
 from proxy.oci.mediatype import Accept
 from proxy.oci.reference import Digest, Reference, Repository
 from proxy.oci.write import Target, Write, Written
@@ -30,8 +30,8 @@ class Registry(Protocol):
         """
         ...
 
-    def blob(self, repository: Repository, digest: Digest, part: Part) -> AbstractAsyncContextManager[Blob]:
-        """Open a blob, or *part* of it. Raises `BlobUnknown` or `RangeInvalid` on entering."""
+    def blob(self, repository: Repository, digest: Digest, part: Part) -> AbstractAsyncContextManager[Blob | Redirect]:
+        """Open a blob, or *part* of it, or say where it is. Raises `BlobUnknown` or `RangeInvalid` on entering."""
         ...
 
     async def tags(self, repository: Repository, limit: int | None, last: str) -> TagPage:
@@ -40,6 +40,14 @@ class Registry(Protocol):
 
     async def referrers(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...]:
         """Return what refers to *digest*, of every artifact type; empty where nothing does."""
+        ...
+
+
+class Bringing(Registry, Protocol):
+    """A registry that brings the bytes of its blobs itself: what is merged and kept has to be seen."""
+
+    def blob(self, repository: Repository, digest: Digest, part: Part) -> AbstractAsyncContextManager[Blob]:
+        """Open a blob, or *part* of it. Raises `BlobUnknown` or `RangeInvalid` on entering."""
         ...
 
 

@@ -95,8 +95,8 @@ class UpstreamSettings(_Section):
     """Origins of token services that may get the credentials, beside the upstream's own and its siblings."""
     missing_status: tuple[Status, ...] | None = None
     """Statuses that mean "does not exist"; 404 always does. Docker Hub's default is [401, 404]."""
-    blobs: Literal["stream"] = "stream"
-    """How blobs are served."""
+    blobs: Literal["stream", "redirect", "cache"] = "stream"
+    """How blobs are served: passed through, by sending clients where they are, or from disk once they were fetched."""
     push: bool = False
     """Whether clients may push to it and delete from it, through the proxy and with its credentials."""
     connections: int = Field(default=100, ge=1, le=10_000)
@@ -255,6 +255,8 @@ class CacheSettings(_Section):
     """How long a tag that doesn't exist isn't asked for again."""
     history: Duration = Field(default=30 * 86_400.0, ge=3600.0)
     """How long after its last use whatever was served can still be pulled by digest; an hour at least."""
+    blobs_max: Size = 20 << 30
+    """Bytes of blobs kept on disk, of upstreams with `blobs = "cache"`."""
 
     @property
     def freshness(self) -> Freshness:

@@ -4,6 +4,7 @@
     <dir>/tags/<sha256>.json             entries, named by the hash of URL, repository and tag
     <dir>/locations/<sha256>.json        where a digest of a virtual repository is
     <dir>/learned/<sha256>.json          naming conventions that came true
+    <dir>/blobs/<algorithm>/<hex>        layers and other blobs, where they are to be cached (`shelf`)
     <dir>/locks/<number>                 held by the worker whose turn it is to ask (`turns`)
     <dir>/tmp/                           files being written
 

@@ -17,7 +17,7 @@ from yarl import URL
 from proxy.oci import mediatype
 from proxy.oci.byterange import ByteRange, ContentRange, Nothing, Part, SuffixRange, Whole, parse_content_range
 from proxy.oci.challenge import delete_scope, parse_challenges, pull_scope, push_scope
-from proxy.oci.content import MAX_MANIFEST, Blob, Descriptor, Manifest, RepositoryPage, Resolved, TagPage
+from proxy.oci.content import MAX_MANIFEST, Blob, Descriptor, Manifest, Redirect, RepositoryPage, Resolved, TagPage
 from proxy.oci.document import Document, Index, parse
 from proxy.oci.endpoint import BlobAt, Catalog, ManifestAt, ReferrersOf, TagsOf, UploadAt
 from proxy.oci.errors import (
@@ -42,7 +42,8 @@ from proxy.oci.referrers import fallback_tag, union
 from proxy.oci.write import ANSWERED, Target, Write, Written, parameter
 from proxy.upstream import transfer
 from proxy.upstream.auth import Authorizer
-from proxy.upstream.transport import Transport
+from proxy.upstream.guard import passed_on
+from proxy.upstream.transport import REDIRECTS, Transport
 from proxy.upstream.uploads import Sessions
 
 _MAX_LIST_PAGE: Final = 16 * 1024 * 1024  # bytes
@@ -151,7 +152,10 @@ class Upstream:
             question = self._blob_question("HEAD", repository, digest)
             async with self._ask(question, {}) as response:
                 self._check_blob(response, question)
-                yield Blob(digest=digest, size=response.content_length, part=None, chunks=transfer.nothing())
+                size = response.content_length
+            if size is None:
+                size = await self._blob_size(repository, digest)
+            yield Blob(digest=digest, size=size, part=None, chunks=transfer.nothing())
             return
         async with self._opened(repository, digest, part) as (response, received):
             blob = await self._checked(response, repository, digest, part, received)
@@ -162,6 +166,34 @@ class Upstream:
                 if blob.cut_to is not None:
                     primed = transfer.cut(primed, blob.cut_to)
                 yield Blob(digest=digest, size=blob.size, part=blob.part, chunks=primed)
+
+    async def _blob_size(self, repository: Repository, digest: Digest) -> int | None:
+        """Return how many bytes a blob has whose HEAD doesn't say: clients take a HEAD without a length for none."""
+        question = self._blob_question("GET", repository, digest)
+        async with self._ask(question, {"Range": "bytes=0-0"}, stream=True) as response:
+            if response.status == 416:  # it has no first byte
+                return 0
+            self._check_blob(response, question)
+            if response.status == 206:
+                return parse_content_range(response.headers.get("Content-Range", "")).size
+            return response.content_length
+
+    async def locate(self, repository: Repository, digest: Digest, part: Part) -> Redirect:
+        """Return where this registry would send a client for a blob: elsewhere, or to its own URL.
+
+        It is asked with the client's own method: what is signed is signed for one. No body comes where it doesn't
+        redirect, or hardly any.
+        """
+        is_head = isinstance(part, Nothing)
+        question = self._blob_question("HEAD" if is_head else "GET", repository, digest)
+        headers = {} if is_head else {"Range": "bytes=0-0"}
+        async with self._ask(question, headers, stream=not is_head, redirects=False) as response:
+            own = self._url(question.path, {})
+            if response.status in REDIRECTS:
+                return Redirect(passed_on(self._transport.url, own, response.headers.get("Location", "")))
+            if response.status not in (200, 206, 416):  # an empty blob has no first byte
+                raise self._failure(response, question)
+            return Redirect(str(own))
 
     @asynccontextmanager
     async def _opened(
@@ -329,12 +361,13 @@ class Upstream:
         *,
         query: Mapping[str, str] | None = None,
         stream: bool = False,
+        redirects: bool = True,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Ask for something of a repository, authenticated."""
         url = self._url(question.path, query or {})
-        ask: _Ask = partial(self._transport.stream, url)
+        ask: _Ask = partial(self._transport.stream, url, redirects=redirects)
         if not stream:
-            ask = partial(self._transport.document, question.method, url)
+            ask = partial(self._transport.document, question.method, url, redirects=redirects)
         async with self._authenticated(
             question, question.scope or pull_scope(self._remote(question.repository)), headers, ask
         ) as response:

@@ -22,7 +22,7 @@ from proxy.oci.errors import ManifestUnknown, NotFound, Refused, RegistryError, 
 from proxy.oci.mediatype import ANYTHING
 from proxy.oci.reference import Digest, Repository, Tag
 from proxy.oci.referrers import is_companion, subject_of
-from proxy.oci.registry import Registry
+from proxy.oci.registry import Bringing, Registry
 from proxy.store.base import Content, Location, Metadata, Turns, Virtual
 from proxy.telemetry import Metrics
 from proxy.virtual.budget import Budget
@@ -69,7 +69,7 @@ class Manifests:
         self,
         *,
         rules: Sequence[Rule],
-        upstreams: Mapping[str, Registry],
+        upstreams: Mapping[str, Bringing],
         metadata: Metadata,
         content: Content,
         places: Places,

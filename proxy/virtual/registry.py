@@ -12,7 +12,7 @@ from proxy.merge.inverse import affected
 from proxy.merge.route import Address, Names, route, route_registry
 from proxy.merge.rule import Rule
 from proxy.oci.byterange import Part
-from proxy.oci.content import Blob, Descriptor, Manifest, RepositoryPage, Resolved, TagPage
+from proxy.oci.content import Blob, Descriptor, Manifest, Redirect, RepositoryPage, Resolved, TagPage
 from proxy.oci.errors import ManifestUnknown, NameUnknown
 from proxy.oci.mediatype import INDEXES, Accept
 from proxy.oci.reference import Digest, Reference, Repository, Tag
@@ -69,8 +69,8 @@ class VirtualRegistry:
             return await self._default_child(repository, reference, answer)
         return replace(await self._parts.manifests.body(virtual, answer.entry), delivery=answer.delivery)
 
-    def blob(self, repository: Repository, digest: Digest, part: Part) -> AbstractAsyncContextManager[Blob]:
-        """Open a blob at the source that owns it."""
+    def blob(self, repository: Repository, digest: Digest, part: Part) -> AbstractAsyncContextManager[Blob | Redirect]:
+        """Open a blob at the source that owns it, or say where that is."""
         return self._parts.blobs.open(self.virtual(repository), digest, part)
 
     async def tags(self, repository: Repository, limit: int | None, last: str) -> TagPage:

@@ -6,6 +6,7 @@ from typing import Final
 
 from aiohttp import web
 
+from proxy.oci.conditional import etag, is_known
 from proxy.oci.content import Delivery, Descriptor
 from proxy.oci.endpoint import ManifestAt
 from proxy.oci.mediatype import Accept
@@ -28,7 +29,10 @@ async def manifest(request: Request, at: ManifestAt) -> web.StreamResponse:
     headers = {**_describing(descriptor), **_delivering(delivery), **request.namespace()}
     if isinstance(at.reference, Tag):
         headers["Vary"] = "Accept"
-    response = web.Response(body=body, headers=headers)
+    if is_known(request.http.headers.getall("If-None-Match", ()), descriptor.digest):
+        response = web.Response(status=304, headers=headers)
+    else:
+        response = web.Response(body=body, headers=headers)
     for warning in warnings(delivery.warnings):
         response.headers.add("Warning", warning)
     return response
@@ -40,7 +44,7 @@ def _describing(descriptor: Descriptor) -> dict[str, str]:
         "Content-Type": descriptor.media_type,
         "Content-Length": str(descriptor.size),
         "Docker-Content-Digest": descriptor.digest,
-        "ETag": f'"{descriptor.digest}"',
+        "ETag": etag(descriptor.digest),
     }
 
 
