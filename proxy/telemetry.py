@@ -106,7 +106,10 @@ class Metrics:
             registry=registry,
         )
         self.blob_cache_bytes = Gauge(
-            "manifuse_blob_cache_bytes", "Bytes of blobs in the cache folder, when last looked at", registry=registry
+            "manifuse_blob_cache_bytes",
+            "Bytes of blobs in the cache folder, when last looked at",
+            registry=registry,
+            multiprocess_mode="livemostrecent",
         )
         self.blobs_evicted = Counter(
             "manifuse_blobs_evicted", "Blobs deleted from the cache to make room", registry=registry
