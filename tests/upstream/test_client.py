@@ -129,7 +129,7 @@ def test_docker_hub_keeps_official_images_under_library(url: str, asked: str, re
     transport = Transport("hub", URL(url), Limits(), Metrics())
     upstream = Upstream(transport, Authorizer(transport, None, (), lambda: 0.0))
 
-    assert upstream._remote(Repository(asked)) == remote
+    assert upstream._asker.remote(Repository(asked)) == remote
 
 
 # Resolving
@@ -598,6 +598,25 @@ async def test_a_range_behind_the_end_is_invalid(origin: Origin, connect: Connec
     with pytest.raises(RangeInvalid) as caught:
         await a_part(upstream, ByteRange(len(DATA)))
     assert caught.value.size == len(DATA)
+
+
+@pytest.mark.parametrize("content_range", ["", "bytes */*", f"bytes */{len(DATA)}"])
+@pytest.mark.parametrize("part", [ByteRange(5), ByteRange(5, 10**6), SuffixRange(10)])
+async def test_a_416_of_bytes_that_are_there_is_not_believed(
+    origin: Origin, connect: Connect, part: ByteRange | SuffixRange, content_range: str
+) -> None:
+    """go-containerregistry's registry says it of open ranges: all of the blob is read, verified and cut."""
+
+    async def wrong(request: web.BaseRequest) -> web.StreamResponse | None:
+        headers = {"Content-Range": content_range}
+        return web.Response(status=416, headers=headers) if "Range" in request.headers else None
+
+    origin.registry.add_blob(X86, DATA)
+    origin.fail("GET .*/blobs/", wrong)
+    upstream = await connect(origin)
+    wanted = part.within(len(DATA))
+
+    assert (await a_part(upstream, part))[1] == DATA[wanted.first : wanted.last + 1]
 
 
 @pytest.mark.parametrize("content_range", ["", "bytes */*", "bytes */x", "bytes */²"])
