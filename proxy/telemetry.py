@@ -109,7 +109,7 @@ class Metrics:
             "manifuse_blob_cache_bytes",
             "Bytes of blobs in the cache folder, when last looked at",
             registry=registry,
-            multiprocess_mode="livemostrecent",
+            multiprocess_mode="livemax",  # of one folder, which all workers look at
         )
         self.blobs_evicted = Counter(
             "manifuse_blobs_evicted", "Blobs deleted from the cache to make room", registry=registry
