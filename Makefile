@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: run test lint unit e2e crash format schema bench chaos clean help
+.PHONY: run test lint unit e2e clients conformance crash chaos format schema bench clean help
 
 help:                ## what there is
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,12 @@ unit: $(STAMP)       ## the tests alone (real peers are used where they are inst
 
 e2e: $(STAMP)        ## only the tests with real registries and clients
 	$(BIN)/pytest -m e2e $(ARGS)
+
+clients: $(STAMP)    ## every client and what it can do, with all peers there; writes docs/clients.md
+	MANIFUSE_CLIENTS=docs/clients.md $(BIN)/pytest tests/e2e $(ARGS)
+
+conformance: $(STAMP) ## the OCI conformance suite, against registries and through manifuse; writes docs/conformance.md
+	MANIFUSE_CONFORMANCE=docs/conformance.md $(BIN)/pytest tests/conformance -m 'slow or not slow' $(ARGS)
 
 crash: $(STAMP)      ## kill the service a hundred times under load, and see that it has lost nothing
 	$(BIN)/pytest tests/crash -m 'slow or not slow' $(ARGS)

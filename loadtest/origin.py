@@ -21,11 +21,10 @@ from proxy import demo
 from proxy.app import serve_registry
 from proxy.memory import MemoryRegistry, add_image
 from proxy.oci.byterange import Part
-from proxy.oci.content import Blob, Manifest, Resolved, TagPage
+from proxy.oci.content import Blob, Descriptor, Manifest, RepositoryPage, Resolved, TagPage
 from proxy.oci.errors import Unsupported
 from proxy.oci.mediatype import Accept
 from proxy.oci.reference import Digest, Reference, Repository, Tag
-from proxy.oci.registry import Registry
 from proxy.oci.write import Target, Write, Written
 from proxy.telemetry import configure_logging
 
@@ -34,7 +33,7 @@ from proxy.telemetry import configure_logging
 class Slow:
     """A registry that takes its time, *delay* seconds, before it begins to answer."""
 
-    registry: Registry
+    registry: MemoryRegistry
     delay: float
 
     async def resolve(self, repository: Repository, reference: Reference, accept: Accept) -> Resolved:
@@ -59,10 +58,15 @@ class Slow:
         await self._wait()
         return await self.registry.tags(repository, limit, last)
 
-    async def referrers(self, repository: Repository, digest: Digest, artifact_type: str) -> Manifest:
+    async def referrers(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...]:
         """Return what refers to a manifest."""
         await self._wait()
-        return await self.registry.referrers(repository, digest, artifact_type)
+        return await self.registry.referrers(repository, digest)
+
+    async def catalog(self, limit: int | None, last: str) -> RepositoryPage:
+        """Return a page of repositories."""
+        await self._wait()
+        return await self.registry.catalog(limit, last)
 
     def check_write(self, at: Target) -> None:
         """Take no pushes."""

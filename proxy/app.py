@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,22 +26,31 @@ from proxy.oci.reference import Digest, Tag, parse_image
 from proxy.oci.registry import Served
 from proxy.settings.keys import Settings, UpstreamSettings
 from proxy.settings.load import SettingsInvalid
+from proxy.siblings import Siblings
 from proxy.store.base import Content, Metadata, Virtual
 from proxy.store.behind import Behind
 from proxy.store.disk import DiskContent, DiskMetadata, Folder
 from proxy.store.history import Pruner, Uses, noting
 from proxy.store.memory import LruMemory, MemoryContent, MemoryMetadata, Shared
+from proxy.store.shelf import Shelf
+from proxy.store.spool import Spool
 from proxy.store.tiered import TieredContent, TieredMetadata
+from proxy.store.turns import FileTurns
 from proxy.telemetry import Accesses, AccessEvents, Metrics
 from proxy.upstream.auth import Authorizer
 from proxy.upstream.client import Upstream
 from proxy.upstream.retry import Retries
 from proxy.upstream.transport import Limits, Transport
+from proxy.virtual import modes
 from proxy.virtual.blobs import Blobs
 from proxy.virtual.budget import Budget
+from proxy.virtual.catalogs import Catalogs
+from proxy.virtual.changes import Changes, nobody
 from proxy.virtual.history import History
 from proxy.virtual.leases import Leases
+from proxy.virtual.lists import Lists
 from proxy.virtual.manifests import Manifests
+from proxy.virtual.modes import Opening
 from proxy.virtual.places import Places
 from proxy.virtual.publish import Publisher
 from proxy.virtual.pushes import Pushes
@@ -52,7 +62,7 @@ from proxy.web.generations import Generations
 from proxy.web.hooks import Hooks
 from proxy.web.hot import Tables
 from proxy.web.request import always
-from proxy.web.server import listen
+from proxy.web.server import bind, listen
 from proxy.web.status import Status
 
 _FIXED: Final = (
@@ -71,12 +81,29 @@ _log: Final = structlog.get_logger("app")
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What a process is given that is one of several workers.
+
+    Attributes:
+        registry, admin: Sockets to listen on, bound already.
+        siblings: The others.
+        secret: Signs uploads, the same for all of them.
+    """
+
+    registry: socket.socket
+    admin: socket.socket
+    siblings: Siblings
+    secret: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """The virtual registries of all upstreams, not yet listening."""
 
     directory: Directory
     hooks: Hooks
     publisher: Publisher
+    changes: Changes
     leases: Leases
 
     async def explain(self, image: str) -> Explanation:
@@ -159,6 +186,7 @@ async def build(
     metrics: Metrics | None = None,
     ticks: Callable[[], float] = time.monotonic,
     secret: bytes | None = None,
+    siblings: Siblings | None = None,
 ) -> AsyncIterator[Site]:
     """Open pools and stores and put the virtual registries on top.
 
@@ -166,6 +194,7 @@ async def build(
         clock: Seconds since the epoch.
         ticks: Seconds that never go backwards.
         secret: Signs what clients bring back of an upload; without it one of this site's own.
+        siblings: The other worker processes, which are told of what has changed.
 
     Raises:
         SettingsInvalid: A file that the settings name can't be used.
@@ -178,7 +207,7 @@ async def build(
             each.name: await _open(stack, each, files, metrics, ticks, secret) for each in settings.upstream
         }
         memory: Shared = LruMemory(settings.cache.memory)
-        content, metadata = await _stores(stack, settings, memory, clock, metrics)
+        content, metadata, folder = await _stores(stack, settings, memory, clock, metrics)
         budget = Budget(settings.request_budget)
         leases = Leases()
         places = Places(settings.rules_in_force, upstreams, metadata, MemoryMetadata(memory), leases)
@@ -197,12 +226,24 @@ async def build(
             clock=clock,
             metrics=metrics,
             stretch={name: upstream.stretch for name, upstream in upstreams.items()},
+            turns=FileTurns(Folder(settings.cache.dir)) if siblings else None,
         )
         stack.push_async_callback(manifests.close)
+        tag_lists, catalog_lists = Lists[Virtual](clock, metrics.coalesced), Lists[str](clock, metrics.coalesced)
+        stack.push_async_callback(tag_lists.close)
+        stack.push_async_callback(catalog_lists.close)
+        tags = Tags(settings.rules_in_force, upstreams, places, budget, tag_lists)
+        catalogs = Catalogs(settings.rules_in_force, upstreams, budget, catalog_lists, settings.cache.tag_ttl)
+
+        def forget_lists(virtual: Virtual) -> None:
+            tags.forget(virtual)
+            catalogs.forget()
+
+        changes = Changes(manifests, places, forget_lists, siblings.tell if siblings else nobody)
         parts = Parts(
             manifests=manifests,
-            blobs=Blobs(upstreams, places, content, budget),
-            tags=Tags(settings.rules_in_force, upstreams, places, budget),
+            blobs=Blobs(_openings(stack, settings, upstreams, folder, metrics, clock, ticks), places, content, budget),
+            tags=tags,
             referrers=Referrers(upstreams, places, budget),
             pushes=Pushes(
                 upstreams=upstreams,
@@ -210,13 +251,15 @@ async def build(
                 rules=settings.rules_in_force,
                 places=places,
                 manifests=manifests,
-                forget_lists=lambda _: None,
+                changes=changes,
             ),
+            changes=changes,
+            catalogs=catalogs,
         )
         registries = {name: VirtualRegistry(name, parts) for name in upstreams}
         directory = Directory(settings.names, settings.rules_in_force, registries)
         hooks = Hooks(files.hooks, directory.revalidate, metrics)
-        yield Site(directory, hooks, Publisher(upstreams, manifests), leases)
+        yield Site(directory, hooks, Publisher(upstreams, manifests), changes, leases)
 
 
 @asynccontextmanager
@@ -224,6 +267,7 @@ async def serve(
     settings: Settings,
     clock: Callable[[], float] = time.time,
     ticks: Callable[[], float] = time.monotonic,
+    work: Work | None = None,
     accesses: Accesses | None = None,
 ) -> AsyncIterator[Running]:
     """Serve both ports while the block runs, then let requests in flight finish.
@@ -231,6 +275,7 @@ async def serve(
     Args:
         clock: Seconds since the epoch.
         ticks: Seconds that never go backwards.
+        work: What this process is given as one of several workers.
         accesses: Where requests are logged; without it they are events like any other.
 
     Raises:
@@ -239,11 +284,12 @@ async def serve(
     """
     Folder(settings.cache.dir).sweep()
     metrics = Metrics()
-    secret = secrets.token_bytes(32)  # uploads go on when the configuration is loaded anew
+    secret = work.secret if work else secrets.token_bytes(32)  # uploads go on when the configuration is loaded anew
+    siblings = work.siblings if work else None
     ready = False
 
     def rebuild(changed: Settings) -> AbstractAsyncContextManager[Site]:
-        return build(changed, clock, metrics, ticks, secret)
+        return build(changed, clock, metrics, ticks, secret, siblings)
 
     @contextmanager
     def directory() -> Iterator[Directory]:
@@ -257,14 +303,30 @@ async def serve(
         registry = Distribution(directory, metrics, settings.trusted_proxies, accesses=accesses)
         hot = settings.cache.memory // _HOT_SHARE
         tables = Tables(hot, clock, settings.trusted_proxies) if settings.hot else None
+
+        async def hear(message: bytes) -> None:
+            with generations.borrow() as site:
+                await site.changes.heard(message)
+
         async with (
-            listen(status.handle, settings.admin_listen, drain=1.0) as admin,
-            listen(registry.handle, settings.listen, drain=settings.drain, tables=tables) as address,
+            siblings.listening(hear) if siblings else nullcontext(),
+            listen(status.handle, work.admin if work else settings.admin_listen, drain=1.0) as admin,
+            listen(
+                registry.handle, work.registry if work else settings.listen, drain=settings.drain, tables=tables
+            ) as address,
         ):
             ready = True
             yield Running(settings, generations, rebuild, address, admin, metrics)
             ready = False
         accesses.settle()
+        metrics.settle()
+
+
+def bound(address: tuple[str, int], count: int) -> list[socket.socket]:
+    """Bind *count* sockets to one address; port 0 means one free port for all. Raises `OSError`."""
+    first = bind(address, shared=True)
+    port = first.getsockname()[1]
+    return [first, *(bind((address[0], port), shared=True) for _ in range(count - 1))]
 
 
 @asynccontextmanager
@@ -300,8 +362,8 @@ async def _open(
 
 async def _stores(
     stack: AsyncExitStack, settings: Settings, memory: Shared, clock: Callable[[], float], metrics: Metrics
-) -> tuple[Content, Metadata]:
-    """Put memory in front of disk, and prune the disk behind; without a usable disk, memory alone."""
+) -> tuple[Content, Metadata, Folder | None]:
+    """Put memory in front of disk, and prune the disk behind; without a usable disk, memory alone and no folder."""
     folder = Folder(settings.cache.dir, clock)
     try:
         folder.prepare()
@@ -311,7 +373,7 @@ async def _stores(
             dir=str(settings.cache.dir),
             error=str(error),
         )
-        return MemoryContent(memory), MemoryMetadata(memory)
+        return MemoryContent(memory), MemoryMetadata(memory), None
     urls = {upstream.name: str(upstream.url) for upstream in settings.upstream}
     history = settings.cache.history
     uses = Uses(noting(history), clock)
@@ -319,7 +381,29 @@ async def _stores(
     stack.push_async_callback(behind.close)
     content = TieredContent(MemoryContent(memory), DiskContent(folder), uses, behind)
     await stack.enter_async_context(_behind(Pruner(folder, history, metrics, clock=clock).run()))
-    return content, TieredMetadata(MemoryMetadata(memory), DiskMetadata(folder, urls), uses, behind)
+    return content, TieredMetadata(MemoryMetadata(memory), DiskMetadata(folder, urls), uses, behind), folder
+
+
+def _openings(
+    stack: AsyncExitStack,
+    settings: Settings,
+    upstreams: Mapping[str, Upstream],
+    folder: Folder | None,
+    metrics: Metrics,
+    clock: Callable[[], float],
+    ticks: Callable[[], float],
+) -> dict[str, Opening]:
+    """Say how each upstream's blobs are opened. Without a usable folder those to be cached are streamed."""
+    openings = {name: modes.stream(upstream) for name, upstream in upstreams.items()}
+    for each in settings.upstream:
+        if each.blobs == "redirect":
+            openings[each.name] = modes.redirect(upstreams[each.name])
+    caching = [each.name for each in settings.upstream if each.blobs == "cache"]
+    if caching and folder is not None:
+        spool = Spool(Shelf(folder, settings.cache.blobs_max, metrics, clock), metrics, ticks)
+        stack.push_async_callback(spool.close)
+        openings |= {name: modes.cache(upstreams[name], spool) for name in caching}
+    return openings
 
 
 @asynccontextmanager

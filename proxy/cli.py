@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine
@@ -21,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from proxy import __version__, demo
-from proxy.app import Running, build, serve, serve_registry
+from proxy.app import Running, Work, bound, build, serve, serve_registry
 from proxy.memory import MemoryRegistry
 from proxy.merge.convention import DEFAULT_CONVENTIONS
 from proxy.merge.explain import Explanation, Question
@@ -34,6 +36,8 @@ from proxy.oci.reference import Digest, Repository
 from proxy.publishing import described, show_publication, watching
 from proxy.settings.keys import CacheSettings, RuleSettings, Settings, UpstreamSettings, json_schema
 from proxy.settings.load import Problem, SettingsInvalid, load
+from proxy.siblings import Siblings
+from proxy.supervisor import Post, Supervisor
 from proxy.telemetry import Accesses, configure_logging
 
 _FAILED: Final = 1
@@ -63,7 +67,10 @@ def main() -> None:
 @_upstream
 @click.option("--listen", metavar="HOST:PORT", help="Address of the registry API.")
 @click.option("--admin-listen", metavar="HOST:PORT", help="Address of health, metrics and explanations.")
-def serve_command(config: Path | None, upstream: str | None, listen: str | None, admin_listen: str | None) -> None:
+@click.option("--post", "post", hidden=True, help="What a worker process is given by its supervisor.")
+def serve_command(
+    config: Path | None, upstream: str | None, listen: str | None, admin_listen: str | None, post: str | None
+) -> None:
     """Run the proxy until SIGTERM or Ctrl-C; SIGHUP loads the configuration anew."""
 
     def load_again() -> Settings:
@@ -71,7 +78,16 @@ def serve_command(config: Path | None, upstream: str | None, listen: str | None,
 
     settings = _settings(config, upstream, listen=listen, admin_listen=admin_listen)
     accesses = configure_logging(level=getattr(logging, settings.log_level.upper()))
-    _run(_serve(settings, load_again, config if settings.watch else None, accesses))
+    watched = config if settings.watch else None
+    workers = settings.workers or len(os.sched_getaffinity(0))
+    if post is not None:
+        _run(_serve(settings, load_again, watched, accesses, Post.parse(post)))
+    elif workers == 1:
+        _run(_serve(settings, load_again, watched, accesses))
+    else:
+        status = _run(_supervise(settings, workers))
+        if status:
+            sys.exit(status)
     for number in _STOPPING:
         # The loop took its handlers along; a second signal now must not turn a clean exit into a killed process.
         signal.signal(number, signal.SIG_IGN)
@@ -182,12 +198,44 @@ def demo_command(*, once: bool) -> None:
         _run(_demo(Path(folder), once=once))
 
 
+async def _supervise(settings: Settings, workers: int) -> int:
+    """Run worker processes by the same command line. Returns the exit status."""
+    stop, reload = _told(*_STOPPING), _told(signal.SIGHUP)
+    command = [sys.executable, "-m", "proxy", *sys.argv[1:]]
+    supervisor = Supervisor(lambda post: [*command, "--post", str(post)], workers, settings.drain)
+    registry, admin = bound(settings.listen, workers), bound(settings.admin_listen, workers)
+    addresses = {name: _url(socks[0].getsockname()[:2]) for name, socks in (("registry", registry), ("admin", admin))}
+    _log.info("supervising", **addresses, workers=workers, version=__version__)
+    running = asyncio.create_task(supervisor.run(registry, admin, stop))
+    while not running.done():
+        told = asyncio.create_task(reload.wait())
+        await asyncio.wait([running, told], return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        if reload.is_set():
+            reload.clear()
+            supervisor.reload()
+    return await running
+
+
+def _work(post: Post) -> Work:
+    """Take over what the supervisor has opened for this worker."""
+    registry, admin = (socket.socket(fileno=number) for number in (post.registry, post.admin))
+    structlog.contextvars.bind_contextvars(worker=post.number)
+    return Work(registry, admin, Siblings(post.folder, post.number, post.count), post.secret)
+
+
 async def _serve(
-    settings: Settings, load_again: Callable[[], Settings], watched: Path | None, accesses: Accesses
+    settings: Settings,
+    load_again: Callable[[], Settings],
+    watched: Path | None,
+    accesses: Accesses,
+    post: Post | None = None,
 ) -> None:
     # Before anything listens: whoever sees us listening may send a signal.
     stop, reload = _told(*_STOPPING), _told(signal.SIGHUP)
-    async with serve(settings, accesses=accesses) as running:
+    if post is not None:
+        asyncio.get_running_loop().add_reader(post.lifeline, stop.set)
+    async with serve(settings, work=_work(post) if post else None, accesses=accesses) as running:
         _log.info("listening", registry=_url(running.registry), admin=_url(running.admin), version=__version__)
         reloading = asyncio.create_task(_reload(running, load_again, reload, watched))
         await stop.wait()

@@ -8,8 +8,8 @@ from itertools import count
 
 import orjson
 
-from proxy.oci.byterange import Nothing, Part, Whole
-from proxy.oci.content import Blob, Descriptor, Manifest, Resolved, TagPage, empty_index
+from proxy.oci.byterange import Nothing, Part, select
+from proxy.oci.content import Blob, Descriptor, Manifest, RepositoryPage, Resolved, TagPage
 from proxy.oci.document import Index, parse
 from proxy.oci.endpoint import BlobAt, ManifestAt, UploadAt
 from proxy.oci.errors import (
@@ -24,6 +24,7 @@ from proxy.oci.errors import (
 from proxy.oci.mediatype import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_CONFIG, OCI_MANIFEST, Accept
 from proxy.oci.platform import Platform
 from proxy.oci.reference import Digest, Reference, Repository, Tag
+from proxy.oci.referrers import described, union
 from proxy.oci.write import Target, Write, Written, digest_of, parameter
 
 _LAYERS = {
@@ -76,7 +77,7 @@ class MemoryRegistry:
         data = self._blobs.get((repository, digest))
         if data is None:
             raise BlobUnknown(f"no blob {digest} in {repository}")
-        wanted = None if isinstance(part, Whole | Nothing) else part.within(len(data))
+        wanted = select(part, len(data))
         piece = data if wanted is None else data[wanted.first : wanted.last + 1]
         chunks = _pieces(b"" if isinstance(part, Nothing) else piece)
         yield Blob(digest=digest, size=len(data), part=wanted, chunks=chunks)
@@ -89,9 +90,15 @@ class MemoryRegistry:
         behind = sorted(tag for tag in references if isinstance(tag, Tag) and tag > last)
         return TagPage(tuple(behind[:limit]), more=limit is not None and len(behind) > limit)
 
-    async def referrers(self, repository: Repository, digest: Digest, artifact_type: str) -> Manifest:
-        """Return the empty index: nothing here refers to anything."""
-        return empty_index()
+    async def referrers(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...]:
+        """Return what names *digest* as its subject."""
+        mine = [manifest for (name, _), manifest in self._manifests.items() if name == repository]
+        return union(entry for subject, entry in filter(None, map(described, mine)) if subject == digest)
+
+    async def catalog(self, limit: int | None, last: str) -> RepositoryPage:
+        """Return a page of repositories."""
+        behind = sorted({name for name, _ in self._manifests if name > last})
+        return RepositoryPage(tuple(behind[:limit]), more=limit is not None and len(behind) > limit)
 
     def check_write(self, at: Target) -> None:
         """Everything can be written here."""
@@ -159,7 +166,9 @@ class MemoryRegistry:
         ):
             raise Rejected("the manifest names what isn't here", status=400, code="MANIFEST_BLOB_UNKNOWN")
         digest = self.add_manifest(at.repository, manifest, at.reference if isinstance(at.reference, Tag) else None)
-        return Written(status=201, headers={"Docker-Content-Digest": digest})
+        refers = described(manifest)
+        headers = {"Docker-Content-Digest": digest} | ({"OCI-Subject": refers[0]} if refers else {})
+        return Written(status=201, headers=headers)
 
     def _delete_manifest(self, repository: Repository, reference: Reference) -> None:
         """Delete a tag, or a manifest with all its tags."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -14,17 +15,19 @@ from typing import Final, Protocol, TextIO, cast
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
-_WAIT: Final = 0.1  # seconds that a line of the access log may wait for others
-_MAX_WAITING: Final = 1000  # lines; a longer write would be felt
+_WAIT: Final = 0.1  # seconds that a line of the access log, or what is to be counted, may wait for others
+_MAX_WAITING: Final = 1000  # lines; more at once would be felt
+_MAX_WRITE: Final = 4096  # bytes that reach a pipe in one piece, which other workers write to, too (PIPE_BUF)
 
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Tally:
-    """What is to be added to a counter: adding here costs a tenth. `Metrics.render` settles it."""
+    """What is to be added to a counter: adding here costs a tenth. It is settled soon, and by `Metrics.render`."""
 
     __slots__ = ("count", "counter")
 
@@ -32,14 +35,24 @@ class Tally:
         self.count = 0
         self.counter = counter
 
+    def add(self) -> None:
+        """Count one."""
+        if not self.count:
+            asyncio.get_running_loop().call_later(_WAIT, self.settle)
+        self.count += 1
+
     def settle(self) -> None:
-        """Add it."""
+        """Let the counter have it."""
         count, self.count = self.count, 0
         self.counter.inc(count)
 
 
 class Metrics:
-    """The process' counters, in a registry of their own. Labels have few values and never hold names or secrets."""
+    """The service's counters, in a registry of their own. Labels have few values and never hold names or secrets.
+
+    Where several workers share a folder (prometheus_client's multiprocess mode, by `PROMETHEUS_MULTIPROC_DIR`), each
+    counts in files there, and any of them shows the sum: also of what a worker counted that isn't there any more.
+    """
 
     def __init__(self) -> None:
         # No second series for each counter, which nobody asks for.
@@ -71,18 +84,21 @@ class Metrics:
             "1 while an upstream is left alone because it gave no answer many times in a row",
             ["upstream"],
             registry=registry,
+            multiprocess_mode="livemax",
         )
         self.upstream_ratelimit_limit = Gauge(
             "manifuse_upstream_ratelimit_limit",
             "Requests that an upstream grants us, as it said last",
             ["upstream"],
             registry=registry,
+            multiprocess_mode="livemostrecent",
         )
         self.upstream_ratelimit_remaining = Gauge(
             "manifuse_upstream_ratelimit_remaining",
             "Requests that are left of them, as it said last",
             ["upstream"],
             registry=registry,
+            multiprocess_mode="livemostrecent",
         )
         self.merges = Counter("manifuse_merges", "Indexes synthesized", registry=registry)
         self.partial_merges = Counter(
@@ -109,6 +125,27 @@ class Metrics:
             ["kind"],
             registry=registry,
         )
+        self.blob_cache = Counter(
+            "manifuse_blob_cache",
+            "Blobs asked for where they are cached: kept already, being fetched already, or fetched for this request",
+            ["result"],
+            registry=registry,
+        )
+        self.blobs_streamed = Counter(
+            "manifuse_blobs_streamed",
+            "Blobs that could not be cached and were streamed instead, by reason",
+            ["reason"],
+            registry=registry,
+        )
+        self.blob_cache_bytes = Gauge(
+            "manifuse_blob_cache_bytes",
+            "Bytes of blobs in the cache folder, when last looked at",
+            registry=registry,
+            multiprocess_mode="livemax",  # of one folder, which all workers look at
+        )
+        self.blobs_evicted = Counter(
+            "manifuse_blobs_evicted", "Blobs deleted from the cache to make room", registry=registry
+        )
         self.coalesced = Counter(
             "manifuse_coalesced", "Callers that waited for a question already being asked", registry=registry
         )
@@ -120,11 +157,20 @@ class Metrics:
             self._tallies[labels] = Tally(self.requests.labels(*labels))
         return self._tallies[labels]
 
-    def render(self) -> bytes:
-        """Write all of them as `METRICS_TYPE`."""
+    def settle(self) -> None:
+        """Let the counters have what was tallied: other workers show it, too."""
         for tally in self._tallies.values():
             tally.settle()
-        return generate_latest(self._registry)
+
+    def render(self) -> bytes:
+        """Write all of them as `METRICS_TYPE`."""
+        self.settle()
+        folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        if folder is None:
+            return generate_latest(self._registry)
+        everybody = CollectorRegistry()
+        MultiProcessCollector(everybody, folder)  # type: ignore[no-untyped-call]  # the library's omission
+        return generate_latest(everybody)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +230,7 @@ class Lines:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._waiting: list[tuple[float, str | None, str]] = []
+        self._waiting: list[tuple[float, str | None, str, str]] = []
 
     def write(self, text: str) -> int:
         """Write *text* now."""
@@ -196,11 +242,11 @@ class Lines:
         self.settle()
         self._stream.flush()
 
-    def add(self, moment: float, client: str | None, rest: str) -> None:
-        """Write an event of *client* soon; *rest* is the event but for its client and its time."""
+    def add(self, moment: float, client: str | None, before: str, after: str) -> None:
+        """Write an event of *client* soon; what stands before the client, and between it and the time, is given."""
         if not self._waiting:
             asyncio.get_running_loop().call_later(_WAIT, self.settle)
-        self._waiting.append((moment, client, rest))
+        self._waiting.append((moment, client, before, after))
         if len(self._waiting) >= _MAX_WAITING:
             self.settle()
 
@@ -209,14 +255,21 @@ class Lines:
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, []
-        clients = {client: json.dumps(client) for _, client, _ in waiting}
-        second, text, lines = -1, "", []
-        for moment, client, rest in waiting:
+        clients = {client: json.dumps(client) for _, client, _, _ in waiting}
+        second, text, piece = -1, "", ""
+        for moment, client, before, after in waiting:
             if int(moment) != second:
                 second = int(moment)
                 text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-            lines.append(f'{{"client": {clients[client]}, {rest}"{text}.{int(moment % 1 * 1e6):06d}Z"}}\n')
-        self._stream.write("".join(lines))
+            line = f'{before}{clients[client]}, {after}"{text}.{int(moment % 1 * 1e6):06d}Z"}}\n'
+            if len(piece) + len(line) > _MAX_WRITE:
+                self._write(piece)
+                piece = ""
+            piece += line
+        self._write(piece)
+
+    def _write(self, piece: str) -> None:
+        self._stream.write(piece)
         self._stream.flush()
 
 
@@ -232,9 +285,10 @@ class AccessLines(AccessEvents):
         if not self._log.is_enabled_for(logging.INFO):
             return None
         event = {**asdict(access), "event": "request", "level": "info", "timestamp": ""}
-        rest = json.dumps(event)[1:].removesuffix('""}')
+        before = json.dumps({**structlog.contextvars.get_contextvars(), "client": ""}).removesuffix('""}')
+        after = json.dumps(event)[1:].removesuffix('""}')
         add, clock = self._lines.add, time.time
-        return lambda client: add(clock(), client, rest)
+        return lambda client: add(clock(), client, before, after)
 
     def settle(self) -> None:
         """Write what waits to be written."""
@@ -259,7 +313,7 @@ def configure_logging(stream: TextIO = sys.stderr, *, level: int = logging.INFO)
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(stream if terminal else cast("TextIO", lines)),
+        logger_factory=structlog.WriteLoggerFactory(stream if terminal else cast("TextIO", lines)),
         cache_logger_on_first_use=False,
     )
     return AccessEvents() if terminal else AccessLines(lines)

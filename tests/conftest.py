@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -180,4 +180,4 @@ RULE: dict[str, Any] = {
 @pytest.fixture
 def rule() -> dict[str, Any]:
     """The explicit rule that most tests merge by."""
-    return copy.deepcopy(RULE)
+    return deepcopy(RULE)

@@ -14,6 +14,7 @@ from proxy.oci import mediatype
 from proxy.oci.content import Descriptor, Manifest
 from proxy.oci.platform import Platform
 from proxy.oci.reference import Digest, Repository, Tag
+from proxy.oci.referrers import described
 
 X86 = Repository("kimoqi/alpine-x86")
 ARM = Repository("kimoqi/alpine-arm")
@@ -124,3 +125,32 @@ def push_artifact(registry: MemoryRegistry, repository: str, tag: str = "1.0") -
     manifest = Manifest.of(mediatype.OCI_MANIFEST, body)
     registry.add_manifest(Repository.parse(repository), manifest, Tag.parse(tag))
     return manifest.descriptor
+
+
+def push_referrer(
+    registry: MemoryRegistry, repository: str, subject: str, kind: str = "application/spdx+json", tag: str | None = None
+) -> Descriptor:
+    """Push what `oras attach` or `cosign` makes for *subject*, and return its entry in a list of referrers."""
+    data = orjson.dumps({"about": subject, "kind": kind})
+    layer = {"mediaType": kind, "digest": registry.add_blob(Repository.parse(repository), data), "size": len(data)}
+    config = {
+        "mediaType": "application/vnd.oci.empty.v1+json",
+        "digest": registry.add_blob(Repository.parse(repository), b"{}"),
+        "size": 2,
+    }
+    body = orjson.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": mediatype.OCI_MANIFEST,
+            "artifactType": kind,
+            "config": config,
+            "layers": [layer],
+            "subject": {"mediaType": mediatype.OCI_MANIFEST, "digest": subject, "size": 1},
+            "annotations": {"org.opencontainers.image.created": "2026-01-01T00:00:00Z"},
+        }
+    )
+    manifest = Manifest.of(mediatype.OCI_MANIFEST, body)
+    registry.add_manifest(Repository.parse(repository), manifest, Tag.parse(tag) if tag else None)
+    found = described(manifest)
+    assert found
+    return found[1]

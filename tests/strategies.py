@@ -40,6 +40,17 @@ labels: SearchStrategy[dict[str, str]] = st.dictionaries(_texts, _texts, max_siz
     lambda found: SUBJECT_DIGEST not in found
 )
 
+# As lists of referrers hold them.
+entries: SearchStrategy[Descriptor] = st.builds(
+    Descriptor,
+    media_type=st.sampled_from(sorted(mediatype.MANIFESTS | mediatype.INDEXES)),
+    digest=digests,
+    size=_sizes,
+    platform=st.none() | _known,
+    annotations=labels,
+    artifact_type=_texts,
+)
+
 
 @st.composite
 def images(draw: st.DrawFn, *, media_types: tuple[str, ...] = tuple(mediatype.MANIFESTS)) -> tuple[Descriptor, ...]:

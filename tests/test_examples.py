@@ -49,6 +49,11 @@ MEANINGS: dict[tuple[str, str], dict[str, str]] = {
         "main/team/app:1.0": "linux/amd64",
         "arm-site/builds/app:1.0": "linux/arm64",
     },
+    ("cached-blobs", "team/app:1.0"): {
+        "near/team/app-x86:1.0": "linux/amd64",
+        "far/team/app-arm:1.0": "linux/arm64",
+        "near/team/app:1.0": "base",
+    },
     ("repository-suffix", "team/app:1.0"): {
         "registry/team/app-amd64:1.0": "linux/amd64",
         "registry/team/app-arm64:1.0": "linux/arm64/v8",

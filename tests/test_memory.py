@@ -12,7 +12,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from images import push
+from images import push, push_referrer
 from proxy import demo
 from proxy.memory import MemoryRegistry
 from proxy.oci.byterange import ByteRange, Nothing, SuffixRange, Whole
@@ -83,6 +83,29 @@ async def test_tags_are_paged() -> None:
     page = await registry.tags(TEAM, 1, "a")
 
     assert (page.tags, page.more) == (("b",), True)
+
+
+async def test_referrers_name_their_subject() -> None:
+    """What has a digest for its subject refers to it, in its own repository."""
+    registry = MemoryRegistry()
+    pushed = push(registry, TEAM)
+    sbom = push_referrer(registry, TEAM, pushed.digest, tag="sbom")
+    push_referrer(registry, "team/other", pushed.digest)
+
+    assert await registry.referrers(TEAM, pushed.digest) == (sbom,)
+    assert await registry.referrers(TEAM, sbom.digest) == ()
+
+
+async def test_repositories_are_paged() -> None:
+    """Repositories come sorted, behind the last one, as many as wanted."""
+    registry = MemoryRegistry()
+    for name in ("b", "a", "c"):
+        push(registry, name)
+
+    page = await registry.catalog(1, "a")
+
+    assert (page.repositories, page.more) == (("b",), True)
+    assert (await registry.catalog(None, "")).repositories == ("a", "b", "c")
 
 
 def test_the_demo_is_the_same_every_time() -> None:

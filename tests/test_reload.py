@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import aiohttp.web
 import orjson
 import pytest
 
-from conftest import Clock
+from conftest import Clock, until
 from images import ARM, push_pair
 from proxy.app import Running, serve
 from proxy.settings.keys import Settings
 from proxy.settings.load import Problem, SettingsInvalid
-from scripted import Origin, waits_for
+from scripted import Origin, once, waits_for
 from test_cli import listening, started
 
 TAG = "/v2/kimoqi/alpine/manifests/1.0"
@@ -53,6 +54,42 @@ async def test_the_next_request_goes_by_the_new_rules(
         await running.reload(lambda: settings(origin, tmp_path, rule["sources"][0]))
 
         assert (before, await platforms(running)) == (2, 1)
+
+
+async def test_a_cached_blob_is_fetched_to_its_end(
+    origin: Origin, rule: dict[str, Any], tmp_path: Path, clock: Clock
+) -> None:
+    """A transfer goes on while a client follows it that began by the old configuration; the new one has its own."""
+    data = bytes(range(256)) * 10_000
+    digest = origin.registry.add_blob(ARM, data)
+    gate = asyncio.Event()
+
+    async def slow(request: aiohttp.web.BaseRequest) -> aiohttp.web.StreamResponse:
+        response = aiohttp.web.StreamResponse(headers={"Content-Length": str(len(data))})
+        await response.prepare(request)
+        await response.write(data[:500_000])
+        await response.write(data[500_000:1_000_000])
+        await gate.wait()
+        await response.write(data[1_000_000:])
+        return response
+
+    def caching() -> Settings:
+        plain = settings(origin, tmp_path, *rule["sources"])
+        return plain.model_copy(update={"upstream": (plain.upstream[0].model_copy(update={"blobs": "cache"}),)})
+
+    origin.fail("GET .*/blobs/", once(slow))
+    async with serve(caching(), clock) as running, aiohttp.ClientSession() as session:
+        url = "http://{}:{}/v2/kimoqi/alpine/blobs/{}".format(*running.registry, digest)
+        async with session.get(url) as old:
+            assert await old.content.readexactly(1_000) == data[:1_000]
+            await running.reload(caching)
+            async with session.get(url) as new:
+                assert await new.read() == data
+            gate.set()
+            assert await old.read() == data[1_000:]
+        await until(lambda: list((tmp_path / "tmp").iterdir()) == [])
+
+    assert (tmp_path / "blobs" / "sha256" / digest.hex).read_bytes() == data
 
 
 async def test_a_bad_configuration_is_refused(

@@ -302,7 +302,7 @@ def test_all_problems_are_told_in_one_pass(file: Path) -> None:
         ("[[rule]]\nconventions = []", "rule[0].match: this key is missing"),
         ("drain = 'long'", "drain: a duration with its unit was expected"),
         ("listen = 5080", "listen: host:port was expected"),
-        ("workers = 4", "workers: input should be less than or equal to 1"),
+        ("workers = 0", 'workers: a number from 1 to 64 or "auto" was expected'),
         ("log_level = 'loud'", "log_level: input should be 'debug', 'info', 'warning' or 'error'"),
         ("[[rule]]\nmatch = '*'\nrequire = ['arm']", "rule[0].require[0]: 'arm' is not a platform: os/architecture"),
         ("[[rule]]\nmatch = '*'\nsources = [{image = 'A B'}]", "rule[0].sources[0].image: 'A B' is not an image templ"),

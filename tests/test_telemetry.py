@@ -78,8 +78,9 @@ async def test_lines_of_repeated_requests_wait_for_each_other() -> None:
 
 
 async def test_a_repeated_request_is_logged_as_any() -> None:
-    """The same keys in the same order, and the same values."""
+    """The same keys in the same order, the worker's number first, and the same values."""
     stream = io.StringIO()
+    structlog.contextvars.bind_contextvars(worker=1)
     accesses = configure_logging(stream)
     accesses.log(ACCESS, "::1")
     again = accesses.again(ACCESS)
@@ -89,6 +90,7 @@ async def test_a_repeated_request_is_logged_as_any() -> None:
     one, other = [orjson.loads(line) for line in stream.getvalue().splitlines()]
 
     assert list(one) == list(other)
+    assert one["worker"] == 1
     assert one | {"timestamp": ""} == other | {"timestamp": ""}
     assert len(one["timestamp"]) == len(other["timestamp"])
 
@@ -131,12 +133,12 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_tallies_are_settled() -> None:
+async def test_tallies_are_settled() -> None:
     """What was tallied is in the counter whenever somebody looks, beside what was counted."""
     metrics = Metrics()
     labels = ("manifest", "GET", "200", "hit")
     for _ in range(3):
-        metrics.tally(*labels).count += 1
+        metrics.tally(*labels).add()
     metrics.requests.labels(*labels).inc()
 
     for _ in range(2):

@@ -122,7 +122,7 @@ def _worth_keeping(plan: Plan, serve: Serve, previous: Entry, held: float) -> st
 
 
 def _believe(plan: Plan, outcome: Outcome, outcomes: Sequence[Outcome], previous: Entry | None) -> Outcome:
-    """Take a refused name for absent where it was only a conjecture and something else was found.
+    """Take a refused name for absent where it was only a conjecture and something else was found, or nothing else is.
 
     Registries refuse what doesn't exist (ghcr.io does); the virtual name itself usually doesn't. Once it was
     part of a generation it is no conjecture any more, and neither is a guess that came true for another tag.
@@ -131,8 +131,8 @@ def _believe(plan: Plan, outcome: Outcome, outcomes: Sequence[Outcome], previous
         return outcome
     conjecture = outcome.source == plan.base or _is_conjecture(plan, outcome.source.hint)
     seen = previous is not None and outcome.source.place in previous.digests()
-    found = any(isinstance(other, Found) for other in outcomes)
-    return Absent(outcome.source, outcome.seconds) if conjecture and found and not seen else outcome
+    doubtful = plan.conjecture or any(isinstance(other, Found) for other in outcomes)
+    return Absent(outcome.source, outcome.seconds) if conjecture and doubtful and not seen else outcome
 
 
 def _is_conjecture(plan: Plan, hint: Hint) -> bool:

@@ -13,6 +13,7 @@ import orjson
 
 from proxy.oci import mediatype
 from proxy.oci.content import Descriptor, Manifest
+from proxy.oci.document import platform_fields
 from proxy.oci.platform import Platform, rank
 
 # encoding/json escapes these inside strings, the only place where JSON has them.
@@ -90,18 +91,7 @@ def _descriptor(child: Descriptor, *, oci: bool) -> dict[str, Any]:
     fields: dict[str, Any] = {"mediaType": child.media_type, "digest": child.digest, "size": child.size}
     if oci and child.annotations:
         fields["annotations"] = dict(sorted(child.annotations.items()))
-    fields["platform"] = _platform_fields(_platform(child))
+    fields["platform"] = platform_fields(_platform(child))
     if oci and child.artifact_type:
         fields["artifactType"] = child.artifact_type
-    return fields
-
-
-def _platform_fields(platform: Platform) -> dict[str, Any]:
-    fields: dict[str, Any] = {"architecture": platform.architecture, "os": platform.os}
-    if platform.os_version:
-        fields["os.version"] = platform.os_version
-    if platform.os_features:
-        fields["os.features"] = list(platform.os_features)
-    if platform.variant:
-        fields["variant"] = platform.variant
     return fields

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from proxy.merge import convention
-from proxy.merge.rule import Base, Learned, Rule
+from proxy.merge.rule import Base, Learned, Rule, companion_rule
 from proxy.oci.platform import Platform
 from proxy.oci.reference import Repository, Tag
+from proxy.oci.referrers import is_companion
 
 # How long "its author merges here" is believed. An image whose own index is served shouldn't cost a dozen guesses
 # for each of its tags.
 LEARNED_NOTHING_SECONDS: Final = 600.0
-
-# Tags of signatures and referrers are routed to their subject, never merged.
-_NEVER_MERGED: Final = re.compile(r"sha(?:256|512)-[0-9a-f]+(?:\.(?:sig|att|sbom))?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +68,7 @@ class Plan:
     Attributes:
         base: The virtual name itself, or None where the rule ignores it.
         guessing: Whether *sources* are candidates, most of which don't exist: they are asked with HEAD first.
+        conjecture: Whether it is a mere conjecture that *base* exists, so that being refused it means that it doesn't.
         proven: Tokens of guesses that came true for this repository before: their repositories exist.
         impossible: Sentences about sources whose names would break the grammar.
     """
@@ -82,6 +80,7 @@ class Plan:
     sources: tuple[Source, ...]
     base: Source | None
     guessing: bool = False
+    conjecture: bool = False
     proven: frozenset[str] = frozenset()
     impossible: tuple[str, ...] = ()
 
@@ -101,9 +100,9 @@ def plan_tag(rule: Rule, upstream: str, repository: Repository, tag: Tag, learne
     Args:
         now: Seconds since the epoch.
     """
+    if is_companion(tag):
+        return plan_companion(rule, upstream, repository, tag, (upstream, repository), conjecture=rule.merges)
     base = None if rule.base is Base.IGNORE else Source(upstream, repository, tag)
-    if _NEVER_MERGED.fullmatch(tag):
-        return Plan(rule=rule, upstream=upstream, repository=repository, tag=tag, sources=(), base=base)
     if rule.sources:
         return _explicit(rule, upstream, repository, tag, base)
     learned = _still_true(learned, rule.conventions, now)
@@ -117,6 +116,24 @@ def plan_tag(rule: Rule, upstream: str, repository: Repository, tag: Tag, learne
         base=base,
         guessing=not _certain(rule, learned),
         proven=frozenset(learned.tokens) if learned else frozenset(),
+    )
+
+
+def plan_companion(
+    rule: Rule, upstream: str, repository: Repository, tag: Tag, place: tuple[str, Repository], *, conjecture: bool
+) -> Plan:
+    """Return what to ask for the signature, attestation or list of referrers `repository:tag`: *place* alone.
+
+    Such a tag belongs to one digest and is passed through as it is, whatever the rule says of images.
+    """
+    return Plan(
+        rule=companion_rule(rule),
+        upstream=upstream,
+        repository=repository,
+        tag=tag,
+        sources=(),
+        base=Source(*place, tag),
+        conjecture=conjecture,
     )
 
 

@@ -61,6 +61,18 @@ def route(upstreams: Sequence[Names], address: Address, repository: Repository) 
     return chosen.name, repository
 
 
+def route_registry(upstreams: Sequence[Names], address: Address) -> str:
+    """Return the name of the upstream that a request means which names no repository, in the same order.
+
+    Raises:
+        NameUnknown: No configured upstream is meant.
+    """
+    chosen = _explicit(upstreams, address) or _by_host(upstreams, address.host)
+    if chosen is None:
+        raise NameUnknown("no upstream is meant: none is the default")
+    return chosen.name
+
+
 def _explicit(upstreams: Sequence[Names], address: Address) -> Names | None:
     """Return the upstream that prefix and `?ns=` name, or None where there are neither."""
     words = dict.fromkeys(word for word in (address.prefix, *address.namespaces) if word)

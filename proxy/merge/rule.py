@@ -96,6 +96,7 @@ class Rule:
         require: Platforms without which the index is not complete.
         default_platform: The child for clients that accept no index.
         coherence: When sources count as one release; until they do the last coherent generation is served.
+        hide_sources: Whether names of sources are left out of catalogs and lists of tags.
         hold_max: Seconds that an older generation is served instead of an incomplete or incoherent one.
         freshness: How long answers may be reused.
         tag_freshness: The same for tags that a glob matches; the first that fits counts.
@@ -117,7 +118,8 @@ class Rule:
     default_platform: Platform = AMD64
     coherence: Coherence = Coherence.OFF
     hold_max: float = 900.0
-    # Not in `repr`, and so not in the fingerprint: what is kept stays true when only its time changes.
+    # Not in `repr`, and so not in the fingerprint: what is kept stays true when only its time or its listing changes.
+    hide_sources: bool = field(default=False, repr=False)
     freshness: Freshness = field(default=DEFAULT_FRESHNESS, repr=False)
     tag_freshness: tuple[tuple[str, Freshness], ...] = field(default=(), repr=False)
     fingerprint: str = field(init=False, repr=False, compare=False, default="")
@@ -149,16 +151,10 @@ class Rule:
                 found.append((source.upstream or upstream, expanded))
         return tuple(dict.fromkeys(found))
 
-    def tags(self, upstream: str, repository: Repository, source: tuple[str, Repository], tag: Tag) -> tuple[Tag, ...]:
-        """Return the tags of virtual *repository* that the source's *tag* may belong to, confirmed forward."""
-        found = [tag] if source == (upstream, repository) and self.base is not Base.IGNORE else []
-        for each in self.templates(None):
-            virtual = (
-                each.template.tag(repository, source[1], tag) if (each.upstream or upstream) == source[0] else None
-            )
-            if virtual is not None:
-                found.append(virtual)
-        return tuple(dict.fromkeys(found))
+    @property
+    def merges(self) -> bool:
+        """Whether this rule makes anything of names, beside passing them through."""
+        return bool(self.sources or self.conventions)
 
     def tokens_of(self, learned: Learned | None) -> tuple[str, ...]:
         """Return all tokens to try, without those whose platform was already found by another name."""
@@ -196,6 +192,11 @@ def passthrough_rule(freshness: Freshness = DEFAULT_FRESHNESS) -> Rule:
 
 
 PASSTHROUGH: Final = passthrough_rule()
+
+
+def companion_rule(rule: Rule) -> Rule:
+    """Return the rule for the companions of images that *rule* merges: as they are, for as long as its images."""
+    return Rule(name=rule.name, match=rule.match, freshness=rule.freshness, tag_freshness=rule.tag_freshness)
 
 
 def find(rules: Sequence[Rule], upstream: str, repository: Repository) -> Rule:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from string import Formatter
 from typing import Final, Self
 
@@ -67,20 +68,28 @@ class Template:
 
         None also where the template leaves a part of the virtual name open (no `{tag}`, or `{name}` alone).
         """
-        found = self._pattern().fullmatch(f"{repository}:{tag}")
-        if found is None:
-            return None
-        groups = found.groupdict()
-        path = groups.get("repository")
-        if path is None and "namespace" in groups and "name" in groups:
-            path = f"{groups['namespace'] or ''}/{groups['name']}".removeprefix("/")
-        if path is None or "tag" not in groups:
+        found = _pattern(self.text).fullmatch(f"{repository}:{tag}")
+        path = _virtual_path(found) if found else None
+        if found is None or path is None or "tag" not in found.groupdict():
             return None
         try:
-            virtual = Repository.parse(path), Tag.parse(groups["tag"])
+            virtual = Repository.parse(path), Tag.parse(found["tag"])
         except Invalid:
             return None
         return virtual if self.expand(*virtual) == (repository, tag) else None
+
+    def match_repository(self, repository: Repository) -> Repository | None:
+        """Return the virtual repository whose tags expand to this source's, or None.
+
+        None also where the tag is a part of the source's repository, or a part of the virtual name is left open.
+        """
+        found = _pattern(self.text.rpartition(":")[0]).fullmatch(repository)
+        path = _virtual_path(found) if found else None
+        try:
+            virtual = Repository.parse(path) if path is not None else None
+        except Invalid:
+            return None
+        return virtual if virtual is not None and self.repository(virtual) == repository else None
 
     def tag(self, virtual: Repository, repository: Repository, tag: Tag) -> Tag | None:
         """Return the tag of *virtual* that expands to this source, or None where none does, or any.
@@ -89,7 +98,7 @@ class Template:
         """
         filled, wanted = self._fill(virtual, "\0"), f"{repository}:{tag}"
         head, *others = filled.split("\0")
-        if not others:
+        if not others or not (wanted.startswith(head) and wanted.endswith(others[-1])):
             return None
         length = (len(wanted) - len(filled) + len(others)) // len(others)
         try:
@@ -109,17 +118,30 @@ class Template:
         filled = self.text.format(repository=repository, namespace=repository.namespace, name=repository.name, tag=tag)
         return filled.removeprefix("/")  # an empty namespace leaves its slash behind
 
-    def _pattern(self) -> re.Pattern[str]:
-        text, seen = "", set[str]()
-        source = self.text.removeprefix("{namespace}/")
-        if source != self.text:
-            text, seen = rf"(?:(?P<namespace>{_PATTERNS['namespace']})/)?", {"namespace"}
-        for literal, name, _, _ in Formatter().parse(source):
-            text += re.escape(literal)
-            if name is not None:
-                text += f"(?P={name})" if name in seen else f"(?P<{name}>{_PATTERNS[name]})"
-                seen.add(name)
-        return re.compile(text, re.ASCII)
+
+@lru_cache(maxsize=1024)
+def _pattern(text: str) -> re.Pattern[str]:
+    """Return what the names look like that a template's *text*, or the part of it before the tag, makes."""
+    pattern, seen = "", set[str]()
+    source = text.removeprefix("{namespace}/")
+    if source != text:
+        pattern, seen = rf"(?:(?P<namespace>{_PATTERNS['namespace']})/)?", {"namespace"}
+    for literal, name, _, _ in Formatter().parse(source):
+        pattern += re.escape(literal)
+        if name is not None:
+            pattern += f"(?P={name})" if name in seen else f"(?P<{name}>{_PATTERNS[name]})"
+            seen.add(name)
+    return re.compile(pattern, re.ASCII)
+
+
+def _virtual_path(found: re.Match[str]) -> str | None:
+    """Return the virtual repository that a match tells, or None where it leaves a part open."""
+    groups = found.groupdict()
+    if "repository" in groups:
+        return groups["repository"]
+    if "namespace" in groups and "name" in groups:
+        return f"{groups['namespace'] or ''}/{groups['name']}".removeprefix("/")
+    return None
 
 
 def manifest_tool(text: str, platform: Platform) -> Template:

@@ -19,12 +19,19 @@ class ByteRange:
     first: int
     last: int | None = None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no byte of any blob: it ends before it begins."""
+        return self.last is not None and self.last < self.first
+
     def __str__(self) -> str:
         """Write the `Range` header."""
         return f"bytes={self.first}-{'' if self.last is None else self.last}"
 
     def within(self, size: int) -> ContentRange:
         """Return the bytes this means in a blob of *size*, clamped to its end. Raises `RangeInvalid`."""
+        if self.is_empty:
+            raise RangeInvalid(f"the range ends at {self.last}, before it starts at {self.first}", size=size)
         if self.first >= size:
             raise RangeInvalid(f"the range starts at {self.first}, the blob has {size} bytes", size=size)
         last = size - 1 if self.last is None else min(self.last, size - 1)
@@ -36,6 +43,11 @@ class SuffixRange:
     """The last *length* bytes."""
 
     length: int
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no byte of any blob: the last none."""
+        return self.length == 0
 
     def __str__(self) -> str:
         """Write the `Range` header."""
@@ -82,8 +94,9 @@ class ContentRange:
 def parse_range(header: str | None) -> ByteRange | SuffixRange | Whole:
     """Read a `Range` header.
 
-    What isn't one valid range of bytes is ignored, as RFC 9110 §14.2 asks: the whole blob is the answer.
+    What isn't one range of bytes is ignored, as RFC 9110 §14.2 asks: the whole blob is the answer.
     That holds for several ranges too: containers/image takes a full 200 for its partial pulls, never a 416.
+    One that ends before it begins may be ignored or rejected; registries reject it, and so does its `within`.
     """
     match = _RANGE.fullmatch(header.strip()) if header else None
     if match is None:
@@ -91,9 +104,17 @@ def parse_range(header: str | None) -> ByteRange | SuffixRange | Whole:
     first, last = match.groups()
     if not first:
         return SuffixRange(int(last)) if last else Whole()
-    if last and int(last) < int(first):
-        return Whole()
     return ByteRange(int(first), int(last) if last else None)
+
+
+def select(part: Part, size: int) -> ContentRange | None:
+    """Return which bytes *part* means in a blob of *size*, or None where that is the blob as it is.
+
+    No 206 can hold the last bytes of an empty blob: there the whole is the answer. Raises `RangeInvalid`.
+    """
+    if isinstance(part, Whole | Nothing) or (isinstance(part, SuffixRange) and part.length and not size):
+        return None
+    return part.within(size)
 
 
 def parse_content_range(header: str) -> ContentRange:

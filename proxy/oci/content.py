@@ -10,7 +10,6 @@ from typing import Final
 from proxy.oci.byterange import ContentRange
 from proxy.oci.errors import DigestInvalid
 from proxy.oci.lease import Lease
-from proxy.oci.mediatype import OCI_INDEX
 from proxy.oci.platform import Platform
 from proxy.oci.reference import Digest
 
@@ -101,6 +100,15 @@ class Manifest:
         return cls(Descriptor(media_type=media_type, digest=Digest.of(body), size=len(body)), body)
 
 
+@dataclass(frozen=True, slots=True)
+class FileSlice:
+    """*length* bytes of an open file from *offset* on. Whoever opened it closes it; nobody else moves its position."""
+
+    descriptor: int
+    offset: int
+    length: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blob:
     """An open blob, or a part of one.
@@ -110,12 +118,21 @@ class Blob:
         part: Which bytes `chunks` brings, or None for all.
         chunks: The bytes, once. It raises `NoAnswer` when they end early or don't hash to the digest, so
             that whoever passes them on can break off instead of ending cleanly. Empty for a HEAD.
+        file: Where the same bytes are for the kernel to send, instead of `chunks`; None where they are in no file.
     """
 
     digest: Digest
     size: int | None
     part: ContentRange | None
     chunks: AsyncIterator[bytes]
+    file: FileSlice | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """Where a client may fetch a blob itself: an absolute URL, byte for byte as it was given."""
+
+    url: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +143,14 @@ class TagPage:
     more: bool = False
 
 
-def empty_index() -> Manifest:
-    """Return the OCI index with no entries: the referrers answer when there are none."""
-    return Manifest.of(OCI_INDEX, b'{"schemaVersion":2,"mediaType":"%s","manifests":[]}' % OCI_INDEX.encode())
+@dataclass(frozen=True, slots=True)
+class RepositoryPage:
+    """Some of a registry's repositories, sorted; `more` says whether others follow.
+
+    Attributes:
+        warnings: Sentences about what the list lacks.
+    """
+
+    repositories: tuple[str, ...]
+    more: bool = False
+    warnings: tuple[str, ...] = ()

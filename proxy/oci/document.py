@@ -103,6 +103,18 @@ def parse_labels(config: bytes) -> Mapping[str, str]:
     return {k: v for k, v in labels.items() if isinstance(v, str)} if isinstance(labels, dict) else {}
 
 
+def platform_fields(platform: Platform) -> dict[str, Any]:
+    """Return the platform object of a descriptor, as it is read here, in Go's struct order."""
+    fields: dict[str, Any] = {"architecture": platform.architecture, "os": platform.os}
+    if platform.os_version:
+        fields["os.version"] = platform.os_version
+    if platform.os_features:
+        fields["os.features"] = list(platform.os_features)
+    if platform.variant:
+        fields["variant"] = platform.variant
+    return fields
+
+
 def _object(body: bytes, what: str) -> Json:
     try:
         document = orjson.loads(body)

@@ -81,6 +81,12 @@ class NameUnknown(NotFound):
     code = "NAME_UNKNOWN"
 
 
+class NoCatalog(NotFound):
+    """There are repositories, but no list of them; the method itself would be allowed."""
+
+    code = "UNSUPPORTED"
+
+
 class ManifestUnknown(NotFound):
     """No such manifest."""
 

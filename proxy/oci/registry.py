@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from proxy.oci.byterange import Part
-from proxy.oci.content import Blob, Manifest, Resolved, TagPage
+from proxy.oci.content import Blob, Descriptor, Manifest, Redirect, RepositoryPage, Resolved, TagPage
 from proxy.oci.mediatype import Accept
 from proxy.oci.reference import Digest, Reference, Repository
 from proxy.oci.write import Target, Write, Written
@@ -30,16 +30,35 @@ class Registry(Protocol):
         """
         ...
 
-    def blob(self, repository: Repository, digest: Digest, part: Part) -> AbstractAsyncContextManager[Blob]:
-        """Open a blob, or *part* of it. Raises `BlobUnknown` or `RangeInvalid` on entering."""
+    def blob(self, repository: Repository, digest: Digest, part: Part) -> AbstractAsyncContextManager[Blob | Redirect]:
+        """Open a blob, or *part* of it, or say where it is. Raises `BlobUnknown` or `RangeInvalid` on entering."""
         ...
 
     async def tags(self, repository: Repository, limit: int | None, last: str) -> TagPage:
         """Return at most *limit* tags that sort behind *last*. Raises `NameUnknown`."""
         ...
 
-    async def referrers(self, repository: Repository, digest: Digest, artifact_type: str) -> Manifest:
-        """Return an OCI index of what refers to *digest*; empty where nothing does."""
+    async def referrers(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...]:
+        """Return what refers to *digest*, of every artifact type; empty where nothing does."""
+        ...
+
+
+class Bringing(Registry, Protocol):
+    """A registry that brings the bytes of its blobs itself: what is merged and kept has to be seen."""
+
+    def blob(self, repository: Repository, digest: Digest, part: Part) -> AbstractAsyncContextManager[Blob]:
+        """Open a blob, or *part* of it. Raises `BlobUnknown` or `RangeInvalid` on entering."""
+        ...
+
+
+class Catalogue(Protocol):
+    """What there is to read. Beside the five reads, as many registries don't tell, and no client needs it to pull."""
+
+    async def catalog(self, limit: int | None, last: str) -> RepositoryPage:
+        """Return at most *limit* repositories that sort behind *last*.
+
+        Raises `NoCatalog`, `Refused` or `NoAnswer`.
+        """
         ...
 
 
@@ -61,5 +80,5 @@ class Writable(Protocol):
         ...
 
 
-class Served(Registry, Writable, Protocol):
-    """What can be served: read, and written to as far as it allows."""
+class Served(Registry, Catalogue, Writable, Protocol):
+    """What can be served: read, listed as far as it tells, and written to as far as it allows."""

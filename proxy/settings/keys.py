@@ -40,6 +40,7 @@ from proxy.settings.text import (
     TemplateText,
     Ttl,
     Url,
+    Workers,
     written,
 )
 
@@ -94,8 +95,8 @@ class UpstreamSettings(_Section):
     """Origins of token services that may get the credentials, beside the upstream's own and its siblings."""
     missing_status: tuple[Status, ...] | None = None
     """Statuses that mean "does not exist"; 404 always does. Docker Hub's default is [401, 404]."""
-    blobs: Literal["stream"] = "stream"
-    """How blobs are served."""
+    blobs: Literal["stream", "redirect", "cache"] = "stream"
+    """How blobs are served: passed through, by sending clients where they are, or from disk once they were fetched."""
     push: bool = False
     """Whether clients may push to it and delete from it, through the proxy and with its credentials."""
     connections: int = Field(default=100, ge=1, le=10_000)
@@ -186,6 +187,8 @@ class RuleSettings(_Section):
     """What becomes of attestations."""
     default_platform: PlatformText = Platform("linux", "amd64")
     """The one child for clients that accept no index."""
+    hide_sources: bool = False
+    """Whether the sources' names are left out of catalogs and lists of tags; they can be pulled all the same."""
     coherence: Coherence = Coherence.OFF
     """What makes sources one release: nothing, their revision or version labels, or that each has changed."""
     hold_max: Duration = 900.0
@@ -219,6 +222,7 @@ class RuleSettings(_Section):
             trust=self.trust,
             attestations=self.attestations,
             default_platform=self.default_platform,
+            hide_sources=self.hide_sources,
             coherence=self.coherence,
             hold_max=self.hold_max,
             freshness=mine,
@@ -251,6 +255,8 @@ class CacheSettings(_Section):
     """How long a tag that doesn't exist isn't asked for again."""
     history: Duration = Field(default=30 * 86_400.0, ge=3600.0)
     """How long after its last use whatever was served can still be pulled by digest; an hour at least."""
+    blobs_max: Size = 20 << 30
+    """Bytes of blobs kept on disk, of upstreams with `blobs = "cache"`."""
 
     @property
     def freshness(self) -> Freshness:
@@ -291,8 +297,8 @@ class Settings(BaseSettings):
     """Address of the registry API; port 0 means a free one."""
     admin_listen: Listen = ("127.0.0.1", 5081)
     """Address of /healthz, /readyz, /metrics and /explain."""
-    workers: int = Field(default=1, ge=1, le=1)
-    """Processes."""
+    workers: Workers = 1
+    """Processes that share the port and the cache folder; "auto" for one for each core."""
     request_budget: Duration = 10.0
     """Within it a client gets response headers, whatever the upstreams do."""
     drain: Duration = 25.0

@@ -19,6 +19,8 @@ _BYTES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "KB": 1
 _DURATION: Final = r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)"
 _SIZE: Final = r"([0-9]+)(B|KiB|MiB|GiB|KB|MB|GB)"
 FOREVER: Final = "forever"
+AUTO: Final = "auto"
+MOST_WORKERS: Final = 64
 NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
@@ -73,6 +75,16 @@ def parse_network(value: object) -> IPv4Network | IPv6Network:
         raise ValueError('a network or an address was expected, such as "10.0.0.0/8" or "127.0.0.1"') from None
 
 
+def parse_workers(value: object) -> int:
+    """Read a number of processes, or `"auto"` as 0: as many as there are cores. Raises `ValueError`."""
+    if value == AUTO:
+        return 0
+    number = int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MOST_WORKERS:
+        raise ValueError(f'a number from 1 to {MOST_WORKERS} or "{AUTO}" was expected')
+    return number
+
+
 def _parsed(read: Any, example: str, pattern: str | None = None) -> Any:
     """Return annotations for a value that is written as a string and kept parsed."""
     schema = {"type": "string", "examples": [example]} | ({"pattern": f"^{pattern}$"} if pattern else {})
@@ -95,6 +107,11 @@ Url = Annotated[Any, *_parsed(parse_url, "https://registry.example")]
 NetworkText = Annotated[Any, *_parsed(parse_network, "10.0.0.0/8")]
 PlatformText = Annotated[Any, *_parsed(_platform, "linux/arm64")]
 TemplateText = Annotated[Any, *_parsed(_template, "{repository}-arm:{tag}")]
+Workers = Annotated[
+    int,
+    BeforeValidator(parse_workers),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1, "maximum": MOST_WORKERS}, {"const": AUTO}]}),
+]
 ConventionName = Literal["repository-suffix", "tag-suffix", "repository-prefix", "namespace", "tag-prefix"]
 Status = Annotated[int, Field(ge=400, le=599)]
 

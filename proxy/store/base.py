@@ -1,17 +1,22 @@
-"""The two Protocols of remembering, in containerd's words.
+"""The Protocols of remembering, in containerd's words.
 
-Metadata is small, changes and could be shared between replicas; content is large, immutable and local. What
-is kept here is a copy: a store may forget anything at any time, and an answer of None only costs a request.
+Metadata is small, changes and could be shared between replicas; content is larger, immutable and local; blobs are
+larger still, and never wholly in memory. What is kept here is a copy: a store may forget anything at any time, and an
+answer of None only costs a request.
 """
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from proxy.merge.entry import Entry
 from proxy.merge.rule import Learned
+from proxy.oci.byterange import Part
+from proxy.oci.content import Blob
 from proxy.oci.reference import Digest, Repository, Tag
+from proxy.oci.registry import Bringing
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,14 @@ class Metadata(Protocol):
 
     async def entry(self, virtual: Virtual, tag: Tag) -> Entry | None:
         """Return the last good generation of a tag."""
+        ...
+
+    async def reread(self, virtual: Virtual, tag: Tag) -> Entry | None:
+        """Return the last good generation of a tag, also one that another process has kept since."""
+        ...
+
+    async def settle(self, virtual: Virtual, tag: Tag) -> None:
+        """Wait until what was kept of a tag is there for other processes to read."""
         ...
 
     async def keep_entry(self, virtual: Virtual, tag: Tag, entry: Entry) -> None:
@@ -79,6 +92,14 @@ class Metadata(Protocol):
         ...
 
 
+class Turns(Protocol):
+    """Lets one process at a time ask for something, where several share a cache folder."""
+
+    def turn(self, key: str) -> AbstractAsyncContextManager[bool]:
+        """Wait for the turn to ask for *key*. The block gets True where somebody else had it before."""
+        ...
+
+
 class Content(Protocol):
     """Manifests and configs by digest. What comes out hashes to its name."""
 
@@ -96,4 +117,32 @@ class Content(Protocol):
 
     async def touch(self, digest: Digest) -> bool:
         """Note a use of *digest*, whose bytes nobody needs now; say whether it is still kept."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Where a blob is to be had when it isn't kept."""
+
+    registry: Bringing
+    repository: Repository
+    digest: Digest
+
+    def __str__(self) -> str:
+        """Name it as people do."""
+        return f"{self.repository}@{self.digest}"
+
+    def open(self, part: Part) -> AbstractAsyncContextManager[Blob]:
+        """Open the blob there, or *part* of it."""
+        return self.registry.blob(self.repository, self.digest, part)
+
+
+class Blobs(Protocol):
+    """Blobs by digest. What comes out hashes to its name."""
+
+    def open(self, holder: Holder, part: Part) -> AbstractAsyncContextManager[Blob]:
+        """Open a blob, or *part* of it: what is kept, else what *holder* has, which is kept on its way.
+
+        Whether the client may have it is the caller's business. Raises what the holder raises.
+        """
         ...

@@ -4,6 +4,8 @@
     <dir>/tags/<sha256>.json             entries, named by the hash of URL, repository and tag
     <dir>/locations/<sha256>.json        where a digest of a virtual repository is
     <dir>/learned/<sha256>.json          naming conventions that came true
+    <dir>/blobs/<algorithm>/<hex>        layers and other blobs, where they are to be cached (`shelf`)
+    <dir>/locks/<number>                 held by the worker whose turn it is to ask (`turns`)
     <dir>/tmp/                           files being written
 
 A file is written under `tmp`, synced and renamed, so that a crash leaves the old one or the new one. Its time of
@@ -55,9 +57,14 @@ class Folder:
         """Return a new path for a file that this process clears away, or the next one if this one is killed."""
         return self.root / "tmp" / f"{os.getpid()}-{_STARTED}-{uuid4().hex}"
 
+    def lock(self, slot: int) -> Path:
+        """Return the path of a lock file."""
+        return self.root / "locks" / str(slot)
+
     def prepare(self) -> None:
         """Make the folder. Raises `OSError`."""
-        (self.root / "tmp").mkdir(parents=True, exist_ok=True)
+        for name in ("tmp", "locks"):
+            (self.root / name).mkdir(parents=True, exist_ok=True)
 
     def sweep(self) -> None:
         """Clear away what killed processes left half written. Call it once, before anything is written."""
@@ -152,6 +159,13 @@ class DiskMetadata:
     async def entry(self, virtual: Virtual, tag: Tag) -> Entry | None:
         """Return the last good generation of a tag."""
         return await self._read(self._path("tags", virtual, f":{tag}"), codec.entry)
+
+    async def reread(self, virtual: Virtual, tag: Tag) -> Entry | None:
+        """Return the last good generation of a tag."""
+        return await self.entry(virtual, tag)
+
+    async def settle(self, virtual: Virtual, tag: Tag) -> None:
+        """What was kept is there."""
 
     async def keep_entry(self, virtual: Virtual, tag: Tag, entry: Entry) -> None:
         """Keep *entry*."""

@@ -95,6 +95,13 @@ class MemoryMetadata:
         found = self._kept.get((self, virtual, tag))
         return found if isinstance(found, Entry) else None
 
+    async def reread(self, virtual: Virtual, tag: Tag) -> Entry | None:
+        """Return the last good generation of a tag."""
+        return await self.entry(virtual, tag)
+
+    async def settle(self, virtual: Virtual, tag: Tag) -> None:
+        """What was kept is there."""
+
     async def keep_entry(self, virtual: Virtual, tag: Tag, entry: Entry) -> None:
         """Keep *entry*."""
         self._kept.put((self, virtual, tag), entry, _weight(entry))

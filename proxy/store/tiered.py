@@ -82,6 +82,18 @@ class TieredMetadata:
             await self.touch(virtual, tag)
         return found
 
+    async def reread(self, virtual: Virtual, tag: Tag) -> Entry | None:
+        """Return the last good generation of a tag, as *slow* has it."""
+        await self._behind.settle((virtual, tag))
+        found = await self._slow.entry(virtual, tag)
+        if found is not None:
+            await self._fast.keep_entry(virtual, tag, found)
+        return found
+
+    async def settle(self, virtual: Virtual, tag: Tag) -> None:
+        """Wait until what was kept of a tag is in *slow*."""
+        await self._behind.settle((virtual, tag))
+
     async def keep_entry(self, virtual: Virtual, tag: Tag, entry: Entry) -> None:
         """Keep *entry*."""
         await self._fast.keep_entry(virtual, tag, entry)

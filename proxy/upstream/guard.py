@@ -64,6 +64,17 @@ def check_redirect(upstream: URL, here: URL, location: str) -> URL:
     return url
 
 
+def passed_on(upstream: URL, here: URL, location: str) -> str:
+    """Return a redirect of *here* as an absolute URL for a client to follow: where it has a scheme, as it came.
+
+    A client is sent to no place that we wouldn't go to. Raises `BadAnswer` as `check_redirect` does.
+    """
+    target = check_redirect(upstream, here, location)
+    if not (location and location.isascii() and location.isprintable()):
+        raise BadAnswer("the upstream redirects to something that is not a plain http(s) URL")
+    return location if URL(location, encoded=True).scheme else str(target)
+
+
 def _siblings(upstream: URL, realm: URL) -> bool:
     """Whether both are https on the default port, under one registrable domain."""
     if (upstream.scheme, realm.scheme) != ("https", "https") or realm.port != 443:

@@ -23,7 +23,7 @@ from proxy.upstream.guard import MAX_REDIRECTS, check_redirect
 from proxy.upstream.ratelimit import Quota, RateLimit
 from proxy.upstream.retry import NotConnected, Retries
 
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MAX_FIELD: Final = 64 * 1024  # bearer tokens, signed Locations and Links outgrow aiohttp's 8 KiB
 _READ_BUFFER: Final = 256 * 1024
 _USER_AGENT: Final = "manifuse"
@@ -164,13 +164,16 @@ class Transport:
                 response.release()
 
     @asynccontextmanager
-    async def stream(self, url: URL, headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def stream(
+        self, url: URL, headers: Mapping[str, str], *, redirects: bool = True
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Ask for a blob. Raises `NoAnswer` before the block; errors of reading are the reader's to translate.
 
         Rate limits are for documents: a pull that has its manifest is let finish.
         """
         with self.registry.breaker.trial() as trial:
-            async with self._send(self._blobs, "GET", url, headers, self.registry, trial, redirects=True) as response:
+            sent = self._send(self._blobs, "GET", url, headers, self.registry, trial, redirects=redirects)
+            async with sent as response:
                 trial.settle()  # a layer may take hours
                 yield response
 
@@ -225,7 +228,7 @@ class Transport:
                 if not hop:
                     trial.saw(response.status)
                 location = response.headers.get("Location", "")
-                if not redirects or response.status not in _REDIRECTS:
+                if not redirects or response.status not in REDIRECTS:
                     yield response
                     return
                 trial.settle()

@@ -1,4 +1,4 @@
-"""Blobs under the virtual name: streamed from the source that owns them."""
+"""Blobs under the virtual name: from the source that owns them, in the way its upstream's `blobs` says."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Final
 
 import structlog
 
-from proxy.oci.byterange import Nothing, Part, Whole
-from proxy.oci.content import Blob, Descriptor
+from proxy.oci.byterange import Nothing, Part, select
+from proxy.oci.content import Blob, Descriptor, Redirect
 from proxy.oci.errors import BlobUnknown, NotFound
 from proxy.oci.reference import Digest, Repository
 from proxy.oci.registry import Registry
 from proxy.store.base import Content, Virtual
 from proxy.virtual.budget import Budget
+from proxy.virtual.modes import Opening
 from proxy.virtual.places import Place, Places
 
 _log: Final = structlog.get_logger("blobs")
@@ -23,21 +24,28 @@ _log: Final = structlog.get_logger("blobs")
 class Blobs:
     """Blobs of virtual repositories. The source is found first and opened after."""
 
-    def __init__(self, upstreams: Mapping[str, Registry], places: Places, content: Content, budget: Budget) -> None:
-        """Take what is needed; *budget* is for finding and opening, not for the transfer."""
-        self._upstreams = upstreams
+    def __init__(self, openings: Mapping[str, Opening], places: Places, content: Content, budget: Budget) -> None:
+        """Take what is needed; *budget* is for finding and opening, not for the transfer.
+
+        Args:
+            openings: How each upstream's blobs are opened, by its name.
+        """
+        self._openings = openings
         self._places = places
         self._content = content
         self._budget = budget
 
     @asynccontextmanager
-    async def open(self, virtual: Virtual, digest: Digest, part: Part) -> AsyncIterator[Blob]:
-        """Open a blob of *virtual*. Raises `BlobUnknown`, `RangeInvalid`, `Refused` or `NoAnswer` on entering."""
+    async def open(self, virtual: Virtual, digest: Digest, part: Part) -> AsyncIterator[Blob | Redirect]:
+        """Open a blob of *virtual*, or say where it is.
+
+        Raises `BlobUnknown`, `RangeInvalid`, `Refused` or `NoAnswer` on entering.
+        """
         async with AsyncExitStack() as stack:
             opening = self._opened(stack, virtual, digest, part)
             yield await self._budget.spend(opening, f"the blob {digest} of {virtual.repository}")
 
-    async def _opened(self, stack: AsyncExitStack, virtual: Virtual, digest: Digest, part: Part) -> Blob:
+    async def _opened(self, stack: AsyncExitStack, virtual: Virtual, digest: Digest, part: Part) -> Blob | Redirect:
         place = await self._places.blob(virtual, digest)
         if place is not None:
             # An image config that a merge has read. Only what this repository is known to have comes from here.
@@ -45,16 +53,17 @@ class Blobs:
             if kept is not None:
                 return _kept(digest, kept, part)
             try:
-                return await stack.enter_async_context(self._upstreams[place[0]].blob(place[1], digest, part))
+                return await stack.enter_async_context(self._openings[place[0]](place[1], digest, part))
             except NotFound:
                 _log.info("blob moved", image=str(virtual), digest=digest, was_in=str(place[1]))
         place = await self._search(virtual, digest)
-        return await stack.enter_async_context(self._upstreams[place[0]].blob(place[1], digest, part))
+        return await stack.enter_async_context(self._openings[place[0]](place[1], digest, part))
 
     async def _search(self, virtual: Virtual, digest: Digest) -> Place:
         async def look(registry: Registry, repository: Repository) -> Descriptor:
             async with registry.blob(repository, digest, Nothing()) as blob:
-                return Descriptor(media_type="application/octet-stream", digest=digest, size=blob.size or 0)
+                size = blob.size if isinstance(blob, Blob) else None
+            return Descriptor(media_type="application/octet-stream", digest=digest, size=size or 0)
 
         missing = BlobUnknown(f"no source of {virtual.repository} has the blob {digest}")
         sighting = await self._places.search(virtual, look, missing)
@@ -64,7 +73,7 @@ class Blobs:
 
 def _kept(digest: Digest, data: bytes, part: Part) -> Blob:
     """Serve a blob from memory."""
-    wanted = None if isinstance(part, Whole | Nothing) else part.within(len(data))
+    wanted = select(part, len(data))
     piece = data if wanted is None else data[wanted.first : wanted.last + 1]
     return Blob(digest=digest, size=len(data), part=wanted, chunks=_once(b"" if isinstance(part, Nothing) else piece))
 

@@ -12,7 +12,7 @@ from proxy.oci.endpoint import ManifestAt, UploadAt
 from proxy.oci.errors import BadAnswer, BlobUnknown, NotFound
 from proxy.oci.mediatype import ANYTHING
 from proxy.oci.reference import Digest, Tag
-from proxy.oci.registry import Registry, Writable
+from proxy.oci.registry import Bringing, Writable
 from proxy.oci.write import Write, joined
 from proxy.virtual.places import Place
 
@@ -22,7 +22,7 @@ Count = Callable[[int], None]
 _BLOB: Final = {"Content-Type": "application/octet-stream"}
 
 
-class Store(Registry, Writable, Protocol):
+class Store(Bringing, Writable, Protocol):
     """A registry that is read from and written to."""
 
 

@@ -22,6 +22,7 @@ class Flights(Generic[Key, Answer]):
     def __init__(self, coalesced: Counter) -> None:
         """Count in *coalesced* the callers that found their question already asked."""
         self._tasks: dict[Key, asyncio.Task[Answer]] = {}
+        self._left: set[asyncio.Task[Answer]] = set()
         self._coalesced = coalesced
 
     def __len__(self) -> int:
@@ -54,9 +55,15 @@ class Flights(Generic[Key, Answer]):
         self._tasks.pop(key, None)
         return self.begin(key, after)
 
+    def leave(self, key: Key) -> None:
+        """Let the next caller begin anew; whoever waits for what is under way still gets that."""
+        task = self._tasks.pop(key, None)
+        if task is not None:
+            self._left.add(task)
+
     async def close(self) -> None:
         """Cancel what is under way and wait until it is gone."""
-        tasks = list(self._tasks.values())
+        tasks = [*self._tasks.values(), *self._left]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -64,5 +71,6 @@ class Flights(Generic[Key, Answer]):
     def _land(self, key: Key, task: asyncio.Task[Answer]) -> None:
         if self._tasks.get(key) is task:
             del self._tasks[key]
+        self._left.discard(task)
         if not task.cancelled():
             task.exception()  # seen, also when every waiter has left

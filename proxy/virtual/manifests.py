@@ -14,16 +14,17 @@ from proxy.merge.entry import Entry, Part
 from proxy.merge.explain import Explanation, explain
 from proxy.merge.freshness import Age, Freshness
 from proxy.merge.outcome import Outcome, SingleImage
-from proxy.merge.plan import Plan, learn, plan_tag
-from proxy.merge.rule import Learned, Rule, find
+from proxy.merge.plan import Plan, learn, plan_companion, plan_tag
+from proxy.merge.rule import Learned, Rule, companion_rule, find
 from proxy.oci.content import CacheResult, Delivery, Descriptor, Manifest
 from proxy.oci.document import Artifact, Image, parse
 from proxy.oci.errors import ManifestUnknown, NotFound, Refused, RegistryError, TimedOut
 from proxy.oci.lease import Lease
 from proxy.oci.mediatype import ANYTHING
 from proxy.oci.reference import Digest, Repository, Tag
-from proxy.oci.registry import Registry
-from proxy.store.base import Content, Location, Metadata, Virtual
+from proxy.oci.referrers import is_companion, subject_of
+from proxy.oci.registry import Bringing, Registry
+from proxy.store.base import Content, Location, Metadata, Turns, Virtual
 from proxy.telemetry import Metrics
 from proxy.virtual.budget import Budget
 from proxy.virtual.flight import Flights
@@ -70,7 +71,7 @@ class Manifests:
         self,
         *,
         rules: Sequence[Rule],
-        upstreams: Mapping[str, Registry],
+        upstreams: Mapping[str, Bringing],
         metadata: Metadata,
         content: Content,
         places: Places,
@@ -80,11 +81,13 @@ class Manifests:
         clock: Callable[[], float],
         metrics: Metrics,
         stretch: Mapping[str, Callable[[], float]],
+        turns: Turns | None = None,
     ) -> None:
         """Take what is needed.
 
         Args:
             leases: Say how long an answer from memory may be given again.
+            turns: Whose turn it is to ask, where other processes share the cache.
             budget: How long a caller waits; the question itself may go on.
             clock: Seconds since the epoch.
             stretch: By upstream, how many times longer than `tag_ttl` an answer should last that comes now.
@@ -101,6 +104,7 @@ class Manifests:
         self._clock = clock
         self._metrics = metrics
         self._stretch = stretch
+        self._turns = turns
         self._stretched: Recent[tuple[Virtual, Tag], float] = Recent(_MAX_STRETCHED)
         self._sources = Sources(upstreams, content)
         self._flights: Flights[tuple[Virtual, Tag], Answer] = Flights(metrics.coalesced)
@@ -205,8 +209,13 @@ class Manifests:
                 break
         return explain(plan, asked.probes, outcomes, verdict)
 
+    def _rule(self, virtual: Virtual, tag: Tag) -> Rule:
+        """Return the rule that speaks of *tag*."""
+        rule = find(self._rules, virtual.upstream, virtual.repository)
+        return companion_rule(rule) if is_companion(tag) else rule
+
     def _freshness(self, virtual: Virtual, tag: Tag) -> Freshness:
-        return find(self._rules, virtual.upstream, virtual.repository).freshness_of(tag)
+        return self._rule(virtual, tag).freshness_of(tag)
 
     def _judged(self, virtual: Virtual, tag: Tag, entry: Entry, now: float) -> Age:
         """Judge *entry* by its age, or by what was settled when it was confirmed."""
@@ -244,8 +253,7 @@ class Manifests:
         entry = await self._metadata.entry(virtual, tag)
         if entry is None:
             return None
-        rule = find(self._rules, virtual.upstream, virtual.repository)
-        return entry if entry.fingerprint == rule.fingerprint else None
+        return entry if entry.fingerprint == self._rule(virtual, tag).fingerprint else None
 
     async def _asked(self, virtual: Virtual, tag: Tag, previous: Entry | None) -> Answer:
         """Wait for the flight of *tag*, but never longer than the budget (law 11)."""
@@ -259,8 +267,8 @@ class Manifests:
             return self._held(previous, error)
 
     async def _refresh(self, virtual: Virtual, tag: Tag, previous: Entry | None) -> Answer:
-        """Ask, decide, keep. Runs in a flight: once for all callers."""
-        attempt = self._attempt(virtual, tag, previous)
+        """Ask, decide, keep. Runs in a flight: once for all callers, and for all processes that share the cache."""
+        attempt = self._in_turn(virtual, tag, previous)
         try:
             answer = await self._flight_budget.spend(attempt, f"{virtual.repository}:{tag}")
         finally:
@@ -268,6 +276,25 @@ class Manifests:
         if previous is None or answer.entry.checked_at > previous.checked_at:
             self._stretch_ttl(virtual, tag, answer.entry)
         return answer
+
+    async def _in_turn(self, virtual: Virtual, tag: Tag, previous: Entry | None) -> Answer:
+        """Ask, unless another process did so while we waited for our turn."""
+        if self._turns is None:
+            return await self._attempt(virtual, tag, previous)
+        async with self._turns.turn(f"{virtual}:{tag}") as waited:
+            theirs = await self._theirs(virtual, tag) if waited else None
+            if theirs is not None:
+                return _answer(theirs, CacheResult.MISS, max(0.0, self._clock() - theirs.checked_at))
+            answer = await self._attempt(virtual, tag, previous)
+            await self._metadata.settle(virtual, tag)
+            return answer
+
+    async def _theirs(self, virtual: Virtual, tag: Tag) -> Entry | None:
+        """Return what another process has just kept of *tag*, if it is as good as asking."""
+        entry = await self._metadata.reread(virtual, tag)
+        if entry is None or entry.fingerprint != self._rule(virtual, tag).fingerprint:
+            return None
+        return entry if self._judged(virtual, tag, entry, self._clock()) is Age.FRESH else None
 
     async def _attempt(self, virtual: Virtual, tag: Tag, previous: Entry | None) -> Answer:
         known = previous.digests() if previous else {}
@@ -289,12 +316,23 @@ class Manifests:
         What was learned from other tags is tried alone first. A repository that uses one convention for some
         tags and another for others costs a second round, never a 404.
         """
+        if is_companion(tag):
+            return await self._companion_plans(virtual, tag)
         rule = find(self._rules, virtual.upstream, virtual.repository)
         learned = await self._metadata.learned(virtual) if rule.conventions else None
         now = self._clock()
         first = plan_tag(rule, virtual.upstream, virtual.repository, tag, learned, now)
         full = plan_tag(rule, virtual.upstream, virtual.repository, tag, None, now)
         return (first,) if first == full else (first, full)
+
+    async def _companion_plans(self, virtual: Virtual, tag: Tag) -> tuple[Plan, ...]:
+        """Return where to look for a signature, an attestation or a list of referrers, one place after the other."""
+        rule = find(self._rules, virtual.upstream, virtual.repository)
+        places = await self._places.about(virtual, subject_of(tag))
+        return tuple(
+            plan_companion(rule, virtual.upstream, virtual.repository, tag, place, conjecture=conjecture)
+            for place, conjecture in places.items()
+        )
 
     async def _confirm(self, virtual: Virtual, tag: Tag, previous: Entry, now: float) -> Answer:
         """Nothing changed: the same answer, as fresh as new."""

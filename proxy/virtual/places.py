@@ -52,11 +52,34 @@ class Places:
         self._leases = leases
 
     async def of(self, virtual: Virtual) -> tuple[Place, ...]:
-        """Return the places that *virtual* may have content in, those with a configured upstream."""
+        """Return the places that *virtual* may have content in, those with a configured upstream.
+
+        The name itself is always one, the last where the rule ignores what is tagged there: signatures are
+        pushed to it.
+        """
         rule = find(self._rules, virtual.upstream, virtual.repository)
         learned = await self._durable.learned(virtual) if rule.conventions else None
         places = rule.repositories(virtual.upstream, virtual.repository, learned)
-        return tuple(place for place in places if place[0] in self._upstreams)
+        home = (virtual.upstream, virtual.repository)
+        return tuple(place for place in dict.fromkeys((*places, home)) if place[0] in self._upstreams)
+
+    async def about(self, virtual: Virtual, digest: Digest | None) -> Mapping[Place, bool]:
+        """Return the places that may have something to say about a manifest: signatures, attestations, referrers.
+
+        The name itself comes first: a push through us lands there. Then the source that owns the manifest, or
+        where that isn't known all others. With each place goes whether it is a mere conjecture that it exists, so
+        that being refused there tells nothing: registries refuse what doesn't exist. A source that stands in the
+        configuration, or that has brought the manifest, is none.
+        """
+        rule = find(self._rules, virtual.upstream, virtual.repository)
+        places = {(virtual.upstream, virtual.repository): rule.merges}
+        location = await self.manifest(virtual, digest) if digest else None
+        if location is None:
+            for place in await self.of(virtual):
+                places.setdefault(place, not self.is_written(virtual, place))
+        elif location.upstream:
+            places[location.upstream, location.repository] = False
+        return places
 
     async def manifest(self, virtual: Virtual, digest: Digest) -> Location | None:
         """Return where a manifest was last found."""
@@ -107,11 +130,11 @@ class Places:
                 raise answer
         refusals = {place: answer for place, answer in zip(places, answers, strict=True) if isinstance(answer, Refused)}
         for place, refusal in refusals.items():
-            if len(refusals) == len(places) or self._is_written(virtual, place):
+            if len(refusals) == len(places) or self.is_written(virtual, place):
                 raise refusal
         raise missing
 
-    def _is_written(self, virtual: Virtual, place: Place) -> bool:
+    def is_written(self, virtual: Virtual, place: Place) -> bool:
         """Whether a source stands in the configuration, so that its refusal is no guess gone wrong."""
         rule = find(self._rules, virtual.upstream, virtual.repository)
         return bool(rule.sources) and place != (virtual.upstream, virtual.repository)

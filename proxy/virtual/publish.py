@@ -10,7 +10,7 @@ from proxy.merge.entry import Entry
 from proxy.merge.publication import Kind, Publication, Step, Way
 from proxy.oci.content import CacheResult, Descriptor, Manifest
 from proxy.oci.document import Index, parse
-from proxy.oci.errors import BadAnswer, Denial
+from proxy.oci.errors import BadAnswer, ManifestUnknown
 from proxy.oci.mediatype import ANYTHING
 from proxy.oci.reference import Digest, Tag
 from proxy.store.base import Virtual
@@ -26,11 +26,8 @@ Watch = Callable[[Step, int], None]
 """Is told how many more bytes of a step are done."""
 
 
-class NotPublishable(Denial):
+class NotPublishable(ManifestUnknown):
     """There is nothing that could be published as it is asked for."""
-
-    status = 404
-    code = "MANIFEST_UNKNOWN"
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 from urllib.parse import parse_qs, urlencode
@@ -14,14 +14,17 @@ from proxy.merge.rule import Rule
 from proxy.oci.content import Manifest
 from proxy.oci.document import Index, parse
 from proxy.oci.endpoint import BlobAt, ManifestAt, UploadAt
-from proxy.oci.errors import BadAnswer, Invalid, Rejected, Unsupported
-from proxy.oci.mediatype import bare
+from proxy.oci.errors import BadAnswer, Invalid, NotFound, Refused, Rejected, Unsupported
+from proxy.oci.mediatype import ANYTHING, bare
 from proxy.oci.reference import Digest, Reference, Repository, Tag
+from proxy.oci.referrers import fallback_tag
 from proxy.oci.write import Write, Written, digest_of, parameter
 from proxy.store.base import Virtual
+from proxy.virtual.changes import Changes, Deleted, Listed, Pushed
 from proxy.virtual.copying import Copier, Store
 from proxy.virtual.manifests import Manifests
 from proxy.virtual.places import Place, Places
+from proxy.virtual.subjects import Subjects
 
 _MISSING_PARTS: Final = (400, 404, 422)  # what registries answer to a manifest that names what they don't have
 
@@ -39,21 +42,17 @@ class Pushes:
         rules: Sequence[Rule],
         places: Places,
         manifests: Manifests,
-        forget_lists: Callable[[Virtual], None],
+        changes: Changes,
     ) -> None:
-        """Take what is needed.
-
-        Args:
-            allowed: Upstreams that may be pushed to.
-            forget_lists: Is told of repositories whose tags have changed.
-        """
+        """Take what is needed; *allowed* are the upstreams that may be pushed to."""
         self._upstreams = upstreams
         self._allowed = allowed
         self._rules = rules
         self._places = places
         self._manifests = manifests
-        self._forget_lists = forget_lists
+        self._changes = changes
         self._copier = Copier(upstreams)
+        self._subjects = Subjects(upstreams)
 
     def check(self, virtual: Virtual) -> None:
         """Raise `Unsupported` where *virtual* can't be pushed to."""
@@ -74,7 +73,7 @@ class Pushes:
                 return await self._delete_manifest(virtual, reference, write)
             case BlobAt():
                 written = await self._pass_on(virtual, write)
-                await self._places.forget(virtual, write.at.digest)
+                await self._changes.happened(Deleted(virtual, write.at.digest))
                 return written
 
     async def _pass_on(self, virtual: Virtual, write: Write) -> Written:
@@ -119,31 +118,50 @@ class Pushes:
                 raise
             written = await self._pass_on(virtual, write)
         if pushed is not None:
+            written = await self._listed(virtual, pushed, written)
             await self._manifests.learn(virtual, (virtual.upstream, virtual.repository), pushed)
         named = [reference] if isinstance(reference, Tag) else []
         await self._changed(virtual, [*named, *_tags(write.query)])
         return written
 
+    async def _listed(self, virtual: Virtual, pushed: Manifest, written: Written) -> Written:
+        """See that a manifest with a subject is in the list of what refers to it, whoever keeps that."""
+        if "OCI-Subject" in written.headers:
+            return written
+        subject = await self._subjects.refers((virtual.upstream, virtual.repository), pushed)
+        if subject is None:
+            return written
+        await self._changed(virtual, [fallback_tag(subject)])
+        return replace(written, headers={**written.headers, "OCI-Subject": subject})
+
     async def _delete_manifest(self, virtual: Virtual, reference: Reference, write: Write) -> Written:
-        written = await self._pass_on(virtual, write)
         if isinstance(reference, Digest):
-            # Its tags go with it, and nobody says which they were.
-            await self._places.forget(virtual, reference)
-            self._manifests.outdate_place((virtual.upstream, virtual.repository))
-            await self._changed(virtual, [])
+            place = (virtual.upstream, virtual.repository)
+            deleted = await self._known(place, reference)
+            written = await self._pass_on(virtual, write)
+            await self._changes.happened(Deleted(virtual, reference))  # nobody says which tags go with it
+            subject = await self._subjects.refers_no_more(place, deleted) if deleted else None
+            if subject is not None:
+                await self._changed(virtual, [fallback_tag(subject)])
         else:
+            written = await self._pass_on(virtual, write)
             await self._changed(virtual, [reference])
         return written
 
+    async def _known(self, place: Place, digest: Digest) -> Manifest | None:
+        """Return what is about to be deleted, or None where it can't be read: that is the registry's to mind."""
+        try:
+            return await self._upstreams[place[0]].manifest(place[1], digest, ANYTHING)
+        except (NotFound, Refused, BadAnswer):
+            return None
+
     async def _changed(self, virtual: Virtual, tags: Sequence[Tag]) -> None:
         """Let nobody be answered any more with what was before *tags* of the upstream's repository changed."""
-        self._forget_lists(virtual)
         for tag in tags:
             _log.info("pushed", upstream=virtual.upstream, image=f"{virtual.repository}:{tag}")
+            await self._changes.happened(Listed(virtual))
             for each in self._affected((virtual.upstream, virtual.repository), tag):
-                there = Virtual(each.upstream, each.repository)
-                self._forget_lists(there)
-                await self._manifests.outdate(there, each.tag)
+                await self._changes.happened(Pushed(Virtual(each.upstream, each.repository), each.tag))
 
     def _affected(self, place: Place, tag: Tag) -> tuple[VirtualTag, ...]:
         return affected(self._rules, list(self._upstreams), (*place, tag))

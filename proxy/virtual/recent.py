@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
@@ -46,3 +46,10 @@ class Recent(Generic[Key, Value]):
     def drop(self, key: Key) -> None:
         """End *key*'s item now."""
         self._items.pop(key, None)
+
+    def shrink(self, weight: Callable[[Value], int], most: int) -> None:
+        """Forget the oldest items until all together weigh *most* at most."""
+        total = sum(weight(value) for value, _ in self._items.values())
+        while total > most:
+            key = next(iter(self._items))
+            total -= weight(self._items.pop(key)[0])

@@ -9,17 +9,19 @@ from dataclasses import dataclass, replace
 from proxy.merge.entry import Entry
 from proxy.merge.explain import Explanation
 from proxy.merge.inverse import affected
-from proxy.merge.route import Address, Names, route
+from proxy.merge.route import Address, Names, route, route_registry
 from proxy.merge.rule import Rule
 from proxy.oci.byterange import Part
-from proxy.oci.content import Blob, Manifest, Resolved, TagPage
+from proxy.oci.content import Blob, Descriptor, Manifest, Redirect, RepositoryPage, Resolved, TagPage
 from proxy.oci.errors import ManifestUnknown, NameUnknown
 from proxy.oci.mediatype import INDEXES, Accept
 from proxy.oci.reference import Digest, Reference, Repository, Tag
-from proxy.oci.registry import Served
+from proxy.oci.registry import Catalogue, Served
 from proxy.oci.write import Target, Write, Written
 from proxy.store.base import Virtual
 from proxy.virtual.blobs import Blobs
+from proxy.virtual.catalogs import Catalogs
+from proxy.virtual.changes import Changes, Suspected
 from proxy.virtual.manifests import Answer, Manifests
 from proxy.virtual.pushes import Pushes
 from proxy.virtual.referrers import Referrers
@@ -35,6 +37,8 @@ class Parts:
     tags: Tags
     referrers: Referrers
     pushes: Pushes
+    changes: Changes
+    catalogs: Catalogs
 
 
 class VirtualRegistry:
@@ -65,17 +69,21 @@ class VirtualRegistry:
             return await self._default_child(repository, reference, answer)
         return replace(await self._parts.manifests.body(virtual, answer.entry), delivery=answer.delivery)
 
-    def blob(self, repository: Repository, digest: Digest, part: Part) -> AbstractAsyncContextManager[Blob]:
-        """Open a blob at the source that owns it."""
+    def blob(self, repository: Repository, digest: Digest, part: Part) -> AbstractAsyncContextManager[Blob | Redirect]:
+        """Open a blob at the source that owns it, or say where that is."""
         return self._parts.blobs.open(self.virtual(repository), digest, part)
 
     async def tags(self, repository: Repository, limit: int | None, last: str) -> TagPage:
         """Return the union of the sources' tags."""
         return await self._parts.tags.page(self.virtual(repository), limit, last)
 
-    async def referrers(self, repository: Repository, digest: Digest, artifact_type: str) -> Manifest:
+    async def referrers(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...]:
         """Return what refers to *digest*."""
-        return await self._parts.referrers.of(self.virtual(repository), digest, artifact_type)
+        return await self._parts.referrers.of(self.virtual(repository), digest)
+
+    async def catalog(self, limit: int | None, last: str) -> RepositoryPage:
+        """Return what there is, sources and what they are merged into."""
+        return await self._parts.catalogs.page(self._upstream, limit, last)
 
     def check_write(self, at: Target) -> None:
         """Raise `Unsupported` where the upstream may not be pushed to."""
@@ -91,7 +99,7 @@ class VirtualRegistry:
 
     async def revalidate(self, repository: Repository, tag: Tag) -> None:
         """Ask anew for a tag whose sources are said to have changed."""
-        await self._parts.manifests.revalidate(self.virtual(repository), tag)
+        await self._parts.changes.happened(Suspected(self.virtual(repository), tag))
 
     async def _default_child(self, repository: Repository, tag: Tag, answer: Answer) -> Manifest:
         """Return the one child for a client that accepts no index (law 7)."""
@@ -124,6 +132,10 @@ class Directory:
     ) -> tuple[Served, Repository]:
         """Return the registry and the repository there. Raises `NameUnknown`."""
         return self.virtual(Address(host, namespaces, prefix), repository)
+
+    def catalogue(self, host: str, namespaces: tuple[str, ...], prefix: str) -> Catalogue:
+        """Return the registry that a request means which names no repository. Raises `NameUnknown`."""
+        return self._registries[route_registry(self._names, Address(host, namespaces, prefix))]
 
     def check(self, namespaces: tuple[str, ...], prefix: str) -> None:
         """Raise `NameUnknown` where a request that names no repository names a registry that is none of ours."""

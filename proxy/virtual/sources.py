@@ -32,7 +32,7 @@ from proxy.oci.errors import BadAnswer, NotFound, RegistryError, Unreachable
 from proxy.oci.mediatype import ANYTHING
 from proxy.oci.platform import Platform, normalize
 from proxy.oci.reference import Digest, Repository, Tag
-from proxy.oci.registry import Registry
+from proxy.oci.registry import Bringing
 from proxy.store.base import Content
 from proxy.virtual.together import together
 
@@ -61,7 +61,7 @@ class Asked:
 class Sources:
     """Questions to upstreams. Manifests and configs that were read before come from *content*."""
 
-    def __init__(self, upstreams: Mapping[str, Registry], content: Content) -> None:
+    def __init__(self, upstreams: Mapping[str, Bringing], content: Content) -> None:
         self._upstreams = upstreams
         self._content = content
 
@@ -227,7 +227,7 @@ class Sources:
             raise BadAnswer(f"{source} is broken: its entry {entry.digest} is no {entry.media_type}")
         return parse(manifest.body, entry.media_type)
 
-    def _registry(self, upstream: str) -> Registry:
+    def _registry(self, upstream: str) -> Bringing:
         try:
             return self._upstreams[upstream]
         except KeyError:

@@ -15,7 +15,6 @@ from proxy.oci.endpoint import (
     Catalog,
     Endpoint,
     ManifestAt,
-    NoSuchEndpoint,
     Ping,
     ReferrersOf,
     TagsOf,
@@ -100,7 +99,7 @@ class Distribution:
             case ReferrersOf():
                 return await lists.referrers(request, endpoint)
             case Catalog():
-                raise NoSuchEndpoint("the catalog is not served here")
+                return await lists.catalog(request, endpoint)
             case UploadAt():
                 return await pushes.write(request, endpoint)  # how far it has come
 

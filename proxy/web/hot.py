@@ -42,6 +42,7 @@ _HEADS: Final = re.compile(
     rb"(?:(?!(?i:Content-Length|Transfer-Encoding|Upgrade|Expect):)[0-9A-Za-z_-]++:[^\r\n\0]*+\r\n)*+\r\n)++"
 )
 _END: Final = b"\r\n\r\n"
+_REPEATED: Final = (200, 304)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,8 @@ class Record:
 class Leased(web.Response):
     """A response that may be given again to the same request, while its lease holds."""
 
-    def __init__(self, lease: Lease | None, *, body: bytes | None, headers: dict[str, str]) -> None:
-        super().__init__(body=body, headers=headers)
+    def __init__(self, lease: Lease | None, *, body: bytes | None, headers: dict[str, str], status: int = 200) -> None:
+        super().__init__(body=body, headers=headers, status=status)
         self.bytes = body or b""
         self.lease = lease
         self.record: Record | None = None
@@ -175,7 +176,7 @@ class Table:
     def keep(self, head: bytes, response: Leased) -> None:
         """Keep what the full path has answered to *head*, a single one, if it came with a lease that holds."""
         lease, record = response.lease, response.record
-        if lease is None or record is None or response.status != 200 or len(head) > _MAX_HEAD:
+        if lease is None or record is None or response.status not in _REPEATED or len(head) > _MAX_HEAD:
             return
         if not lease.holds(self._clock()) or len(response.bytes) > _MAX_ANSWER:
             return
@@ -301,7 +302,7 @@ class Front(asyncio.Protocol):
                 self._transport.write(answer.data)
                 self._quiet = False
                 record = answer.record
-                record.tally.count += 1
+                record.tally.add()
                 if record.log is not None:
                     record.log(self._client or self._who())
                 if answer.closes:

@@ -6,6 +6,7 @@ from typing import Final
 
 from aiohttp import web
 
+from proxy.oci.conditional import etag, is_known
 from proxy.oci.content import Delivery, Descriptor
 from proxy.oci.endpoint import ManifestAt
 from proxy.oci.mediatype import Accept
@@ -29,8 +30,9 @@ async def manifest(request: Request, at: ManifestAt) -> web.StreamResponse:
     headers = {**_describing(descriptor), **_delivering(delivery), **request.namespace()}
     if isinstance(at.reference, Tag):
         headers["Vary"] = "Accept"
-    response = Leased(delivery.lease, body=body, headers=headers)
-    for warning in _warnings(delivery.warnings):
+    known = is_known(request.http.headers.getall("If-None-Match", ()), descriptor.digest)
+    response = Leased(delivery.lease, status=304 if known else 200, body=None if known else body, headers=headers)
+    for warning in warnings(delivery.warnings):
         response.headers.add("Warning", warning)
     return response
 
@@ -41,7 +43,7 @@ def _describing(descriptor: Descriptor) -> dict[str, str]:
         "Content-Type": descriptor.media_type,
         "Content-Length": str(descriptor.size),
         "Docker-Content-Digest": descriptor.digest,
-        "ETag": f'"{descriptor.digest}"',
+        "ETag": etag(descriptor.digest),
     }
 
 
@@ -51,7 +53,7 @@ def _delivering(delivery: Delivery) -> dict[str, str]:
     return {"X-Manifuse-Cache": delivery.cache, "Age": str(max(0, int(delivery.age)))}
 
 
-def _warnings(sentences: tuple[str, ...]) -> list[str]:
+def warnings(sentences: tuple[str, ...]) -> list[str]:
     """Write `Warning: 299` headers, as many as the specification's 4096 bytes hold."""
     headers, left = [], _MAX_WARNINGS
     for sentence in sentences:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from proxy.oci.reference import Repository
-from proxy.oci.registry import Served
+from proxy.oci.registry import Catalogue, Served
 from proxy.oci.write import joined
 from proxy.web.forwarded import Origin
 
@@ -26,6 +26,10 @@ class Directory(Protocol):
         self, host: str, namespaces: tuple[str, ...], prefix: str, repository: Repository
     ) -> tuple[Served, Repository]:
         """Return the registry and the repository there. Raises `NameUnknown`."""
+        ...
+
+    def catalogue(self, host: str, namespaces: tuple[str, ...], prefix: str) -> Catalogue:
+        """Return the catalogue that a request means which names no repository. Raises `NameUnknown`."""
         ...
 
     def check(self, namespaces: tuple[str, ...], prefix: str) -> None:
@@ -44,6 +48,10 @@ class Single:
     ) -> tuple[Served, Repository]:
         """Return the registry."""
         return self._registry, repository
+
+    def catalogue(self, host: str, namespaces: tuple[str, ...], prefix: str) -> Catalogue:
+        """Return the registry's."""
+        return self._registry
 
     def check(self, namespaces: tuple[str, ...], prefix: str) -> None:
         """Take every name."""
@@ -82,6 +90,10 @@ class Request:
         prefix = f"/{self.prefix}" if self.prefix else ""
         query = joined(query, *(f"ns={quote(namespace)}" for namespace in self.namespaces))
         return f"{self.origin.url}{prefix}{path}" + (f"?{query}" if query else "")
+
+    def catalogue(self) -> Catalogue:
+        """Return the catalogue of the registry that is meant. Raises `NameUnknown`."""
+        return self.directory.catalogue(self.origin.host, self.namespaces, self.prefix)
 
     def namespace(self) -> dict[str, str]:
         """Echo the registry that a mirror's client had in mind, as the specification's proxying section asks."""

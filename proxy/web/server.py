@@ -115,13 +115,18 @@ def _front(request: web.BaseRequest) -> Front | None:
 
 @asynccontextmanager
 async def listen(
-    handler: Handler, address: tuple[str, int], *, drain: float, tables: Tables | None = None
+    handler: Handler,
+    address: tuple[str, int] | socket.socket,
+    *,
+    drain: float,
+    tables: Tables | None = None,
 ) -> AsyncIterator[tuple[str, int]]:
     """Serve *handler* on *address* while the block runs, then finish what is in flight.
 
     Yields the address really listened on: port 0 means a free one.
 
     Args:
+        address: Where to listen, or a socket that is bound already.
         drain: Seconds that requests in flight have to finish; then they are cut.
         tables: Where hot answers are kept; without them every request takes the full path.
 
@@ -142,7 +147,7 @@ async def listen(
     async with AsyncExitStack() as stack:
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        sock = _bind(address)
+        sock = address if isinstance(address, socket.socket) else bind(address)
         listening = await asyncio.get_running_loop().create_server(server.factory, sock=sock, backlog=1024)
         stack.callback(listening.close)
         server.watch()
@@ -150,8 +155,15 @@ async def listen(
         yield host, port
 
 
-def _bind(address: tuple[str, int]) -> socket.socket:
-    """Bind a listening socket; a name such as `localhost` takes its first address."""
+def bind(address: tuple[str, int], *, shared: bool = False) -> socket.socket:
+    """Bind a socket to listen on; a name such as `localhost` takes its first address.
+
+    Args:
+        shared: Whether others may be bound to the same address, so that the kernel spreads connections over them.
+
+    Raises:
+        OSError: The address can't be listened on.
+    """
     host, port = address
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(
@@ -159,7 +171,7 @@ def _bind(address: tuple[str, int]) -> socket.socket:
         )[0]
         sock = socket.socket(family, kind, protocol)
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT if shared else socket.SO_REUSEADDR, 1)
             sock.bind(place)
         except OSError:
             sock.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 from collections.abc import Iterator
@@ -11,12 +12,13 @@ from typing import Any
 
 import orjson
 import pytest
+from aiohttp import web
 from structlog.testing import capture_logs
 
 from conftest import Clock, StartProxy, until
 from images import ARM, X86, push, push_pair
 from proxy.oci.reference import Digest
-from scripted import Origin
+from scripted import Fault, Origin, once
 
 TAG = "/v2/kimoqi/alpine/manifests/1.0"
 
@@ -45,6 +47,21 @@ def cache(tmp_path: Path) -> Path:
 def files(folder: Path) -> list[Path]:
     """Return the files in *folder*."""
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def held_back(data: bytes, size: int, gate: asyncio.Event) -> Fault:
+    """Send *size* bytes of a blob without saying how many there are, and the others when *gate* opens."""
+
+    async def fault(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for start in range(0, size, 100_000):
+            await response.write(data[start : min(size, start + 100_000)])
+        await gate.wait()
+        await response.write(data[size:])
+        return response
+
+    return fault
 
 
 def warnings(logs: list[Any]) -> list[str]:
@@ -105,3 +122,70 @@ async def test_a_folder_that_never_was_writable_costs_no_answer(
         assert (await proxy.get(f"/v2/kimoqi/alpine/manifests/{told}")).status == 200
 
     assert len(warnings(logs)) == 1
+
+
+BIG = bytes(range(256)) * 40_000  # 10 MB
+
+
+async def test_a_disk_that_runs_full_costs_no_blob(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], clock: Clock, cache: Path
+) -> None:
+    """Clients amid a blob that the disk doesn't take get all of it; one warning says so, and later it is kept."""
+    digest = origin.registry.add_blob(ARM, BIG)
+    path = f"/v2/kimoqi/alpine/blobs/{digest}"
+    gate = asyncio.Event()
+    with mounted(cache, "-t", "tmpfs", "-o", "size=16m", "tmpfs"), capture_logs() as logs:
+        proxy = await start(origin, rule=[rule], upstream={"blobs": "cache"})
+        origin.fail("GET .*/blobs/", once(held_back(BIG, 5_000_000, gate)))
+        headers = [{}, {}, {"Range": "bytes=9000000-"}, {"Range": "bytes=-1"}]
+        reading = [asyncio.create_task(proxy.get(path, **each)) for each in headers]
+        await until(lambda: sum(path.stat().st_size for path in files(cache / "tmp")) > 3_000_000)
+        (cache / "somebody else's").write_bytes(bytes(10_000_000))
+        gate.set()
+        answers = await asyncio.gather(*reading)
+        assert [answer.body for answer in answers] == [BIG, BIG, BIG[9_000_000:], BIG[-1:]]
+        assert (await proxy.get(path)).body == BIG
+        assert files(cache / "blobs") == files(cache / "tmp") == []
+        (cache / "somebody else's").unlink()
+        clock.advance(31)
+        assert (await proxy.get(path)).body == BIG
+        await until((cache / "blobs" / "sha256" / digest.hex).is_file)
+
+    assert [log["event"] for log in logs if log["log_level"] != "info"] == ["blob cache unusable, streaming"]
+
+
+async def test_a_disk_that_is_too_small_makes_what_room_it_can(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], clock: Clock, cache: Path
+) -> None:
+    """Where the disk is smaller than `blobs_max`, what was not used for longest leaves for what comes."""
+    blobs = [bytes([n]) * 3_000_000 for n in range(6)]
+    with mounted(cache, "-t", "tmpfs", "-o", "size=8m", "tmpfs"), capture_logs() as logs:
+        proxy = await start(origin, rule=[rule], upstream={"blobs": "cache"})
+        for blob in blobs:
+            digest = origin.registry.add_blob(ARM, blob)
+            assert (await proxy.get(f"/v2/kimoqi/alpine/blobs/{digest}")).body == blob
+            await until((cache / "blobs" / "sha256" / digest.hex).is_file)
+            clock.advance(61)
+        assert len(files(cache / "blobs")) == 2
+        too_large = origin.registry.add_blob(ARM, BIG)
+        assert (await proxy.get(f"/v2/kimoqi/alpine/blobs/{too_large}")).body == BIG
+        assert len(files(cache / "blobs")) == 2
+
+    assert [log["event"] for log in logs if log["log_level"] != "info"] == ["blob cache unusable, streaming"]
+
+
+async def test_blobs_of_a_folder_that_became_read_only(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], clock: Clock, cache: Path
+) -> None:
+    """What is kept is served, with its use not noted; what isn't is streamed."""
+    kept, new = (origin.registry.add_blob(ARM, blob) for blob in (BIG, BIG[1:]))
+    first = await start(origin, rule=[rule], upstream={"blobs": "cache"})
+    await first.get(f"/v2/kimoqi/alpine/blobs/{kept}")
+    await until((cache / "blobs" / "sha256" / kept.hex).is_file)
+    with mounted(cache, "--bind", "-o", "ro", str(cache)):
+        proxy = await start(origin, rule=[rule], upstream={"blobs": "cache"})
+        clock.advance(3600)
+        origin.requests.clear()
+        assert (await proxy.get(f"/v2/kimoqi/alpine/blobs/{kept}")).body == BIG
+        assert not [asked for asked in origin.asked if asked.startswith("GET")]
+        assert (await proxy.get(f"/v2/kimoqi/alpine/blobs/{new}", Range="bytes=5-9")).body == BIG[6:11]

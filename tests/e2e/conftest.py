@@ -4,14 +4,16 @@ A fixture whose peer isn't installed skips the tests that ask for it; with the p
 they fail instead. See `.ci/run`.
 """
 
+import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from e2e import images, peers
+from e2e import clients, gopeers, images, peers
+from e2e.gopeers import Cosign
 from e2e.manifuse import Proxy, StartProxy, serving, upstream
 from e2e.peers import Account, Client, Registry, Workshop
 
@@ -22,6 +24,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.e2e)
+
+
+OUTCOMES = pytest.StashKey[clients.Outcomes]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep what the clients' tests have shown."""
+    config.stash[OUTCOMES] = {}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note what a test of a client's operation has come to."""
+    report = yield
+    marker = item.get_closest_marker("client")
+    if marker and (report.when == "call" or not report.passed):
+        client, operation = marker.args
+        item.config.stash[OUTCOMES].setdefault((client, operation), set()).add(report.outcome)
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the table of clients into the page that `make clients` names."""
+    page = os.environ.get("MANIFUSE_CLIENTS")
+    if page:
+        clients.write(Path(page), session.config.stash[OUTCOMES])
 
 
 @pytest.fixture(scope="session")
@@ -89,6 +119,49 @@ def skopeo(workshop: Workshop) -> Client:
 
 
 @pytest.fixture(scope="session")
+def crane(workshop: Workshop) -> Client:
+    """A `crane`, which keeps nothing."""
+    return gopeers.crane(workshop("crane"))
+
+
+@pytest.fixture(scope="session")
+def regctl(workshop: Workshop) -> Client:
+    """A `regctl`, which keeps nothing."""
+    return gopeers.regctl(workshop("regctl"))
+
+
+@pytest.fixture(scope="session")
+def oras(workshop: Workshop) -> Client:
+    """An `oras`, which keeps nothing."""
+    return gopeers.oras(workshop("oras"))
+
+
+@pytest.fixture(scope="session")
+def helm(workshop: Workshop) -> Client:
+    """A `helm` that knows no repository."""
+    return gopeers.helm(workshop("helm"))
+
+
+@pytest.fixture(scope="session")
+def buildx(workshop: Workshop) -> Client:
+    """A `buildx` without a builder."""
+    return gopeers.buildx(workshop("buildx"))
+
+
+@pytest.fixture(scope="session")
+def cosign(workshop: Workshop) -> Cosign:
+    """A `cosign` with a pair of keys."""
+    return gopeers.cosign(workshop("cosign"))
+
+
+@pytest.fixture(scope="session", params=gopeers.ELSEWHERE)
+def elsewhere(request: pytest.FixtureRequest, workshop: Workshop) -> Iterator[Registry]:
+    """Another registry, with nothing in it but what tests have copied there."""
+    with gopeers.REGISTRIES[request.param](workshop("elsewhere")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
 def emulation() -> Iterator[None]:
     """This machine runs programs for aarch64."""
     with images.emulation():
@@ -112,6 +185,13 @@ def oci_images(registry: Registry, workshop: Workshop) -> None:
 def proxy(registry: Registry, docker_images: None, oci_images: None, workshop: Workshop) -> Iterator[Proxy]:
     """A proxy in front of the registry, without a rule: the conventions have to do."""
     with serving(upstream(registry), workshop("proxy")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def open_proxy(registry: Registry, docker_images: None, oci_images: None, workshop: Workshop) -> Iterator[Proxy]:
+    """A proxy in front of the registry that takes pushes."""
+    with serving(upstream(registry, push=True), workshop("open")) as started:
         yield started
 
 

@@ -74,11 +74,14 @@ def upstream(
     *,
     aliases: tuple[str, ...] = (),
     default: bool = True,
+    push: bool = False,
     password_file: Path | None = None,
 ) -> str:
     """Return the configuration of one upstream, with credentials when there is a file to read the password from."""
     lines = ["[[upstream]]", f'name = "{name}"', f'url = "{registry.url}"', f"aliases = {list(aliases)}"]
     lines.append(f"default = {str(default).lower()}")
+    if push:
+        lines.append("push = true")
     if registry.account and password_file:
         password_file.write_text(f"{registry.account.password}\n")
         username = registry.account.username

@@ -17,6 +17,9 @@ from e2e import wire
 
 Workshop = Callable[[str], Path]  # makes a folder for the state of a peer that is called this
 
+# `.ci/peers` puts the peers here that it builds itself.
+BIN = Path(os.environ.get("MANIFUSE_BIN", "/var/cache/manifuse-e2e/bin"))
+
 
 class NotReady(Exception):
     """A process ended, or said nothing, before it was ready; the message has the end of its log."""
@@ -36,8 +39,12 @@ def unavailable(peer: str, reason: str) -> NoReturn:
 
 def command(peer: str) -> str:
     """Return the path of an installed command; daemons live in folders that a user's `PATH` may leave out."""
-    found = shutil.which(peer, path=f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin")
-    return found or unavailable(peer, "not installed")
+    return installed(peer) or unavailable(peer, "not installed")
+
+
+def installed(peer: str) -> str | None:
+    """Return the path of a command, if there is one; what was built for these tests comes first."""
+    return shutil.which(peer, path=f"{BIN}:{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin")
 
 
 def need_root(peer: str) -> None:
@@ -174,8 +181,8 @@ class Registry:
 
 
 @contextmanager
-def registry(folder: Path, account: Account | None = None) -> Iterator[Registry]:
-    """Run Debian's registry, which asks for Basic authentication if there is an account."""
+def registry(folder: Path, account: Account | None = None, peer: str = "docker-registry") -> Iterator[Registry]:
+    """Run distribution, Debian's unless told otherwise; it asks for Basic authentication if there is an account."""
     address = f"127.0.0.1:{free_port()}"
     text = REGISTRY.format(folder=folder, address=address)
     if account:
@@ -186,7 +193,7 @@ def registry(folder: Path, account: Account | None = None) -> Iterator[Registry]
     (folder / "config.yml").write_text(text)
     arguments = ["serve", str(folder / "config.yml")]
     expected = 401 if account else 200
-    with running("docker-registry", arguments, folder, lambda: wire.answers(f"http://{address}/v2/", expected)):
+    with running(peer, arguments, folder, lambda: wire.answers(f"http://{address}/v2/", expected)):
         yield Registry(address, account)
 
 

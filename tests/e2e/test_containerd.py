@@ -45,6 +45,7 @@ def ctr(containerd: Client) -> Iterator[Client]:
         containerd("images", "remove", "--sync", name)
 
 
+@pytest.mark.client("containerd", "pull --platform, run")
 @pytest.mark.parametrize("platform", MACHINES)
 @pytest.mark.parametrize("repository", PAIRS)
 def test_containerd_runs_the_platform_it_asks_for(
@@ -58,6 +59,7 @@ def test_containerd_runs_the_platform_it_asks_for(
     assert printed == MACHINES[platform]
 
 
+@pytest.mark.client("containerd", "pull --all-platforms")
 def test_containerd_pulls_all_platforms(mirror: Proxy, ctr: Client, hosts: str) -> None:
     """One pull may bring every platform: afterwards all children of the index are there."""
     served = wire.manifest(mirror.address, "kimoqi/alpine", "1.0?ns=registry.example")

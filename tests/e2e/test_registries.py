@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from e2e import wire
+from e2e.gopeers import REGISTRIES
 from e2e.images import MACHINES
 from e2e.manifuse import Proxy, serving, upstream
 from e2e.peers import Client, Registry, Workshop
@@ -63,3 +64,16 @@ def test_the_private_registry_is_private(split: Proxy, private_registry: Registr
 
     assert refused.status == 401
     assert sorted(platform for _, platform in served.entries.values()) == ["linux/amd64", "linux/arm64/v8"]
+
+
+@pytest.mark.parametrize("name", REGISTRIES)
+def test_the_registry_does_not_matter(
+    name: str, proxy: Proxy, registry: Registry, crane: Client, workshop: Workshop
+) -> None:
+    """Whatever keeps the sources, they are merged to the same bytes."""
+    with REGISTRIES[name](workshop(name)) as other, serving(upstream(other), workshop("proxy")) as started:
+        for word in ("x86", "arm"):
+            crane("copy", *(f"{each.address}/kimoqi/mixed-{word}:1.0" for each in (registry, other)))
+        merged = wire.manifest(started.address, "kimoqi/mixed", "1.0")
+
+    assert merged.body == wire.manifest(proxy.address, "kimoqi/mixed", "1.0").body

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from email.message import Message
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 INDEXES = (
     "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, "
@@ -68,9 +68,18 @@ def answers(url: str, status: int) -> bool:
 def push_blob(registry: str, repository: str, content: bytes) -> str:
     """Put a blob into a registry and return its digest."""
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    begun = request("POST", f"http://{registry}/v2/{repository}/blobs/uploads/")
-    location = begun.headers["Location"]
-    done = request("PUT", f"{location}&digest={digest}", content)
+    url = f"http://{registry}/v2/{repository}/blobs/uploads/"
+    begun = request("POST", url)
+    location = urljoin(url, begun.headers["Location"])  # some are relative, and not all have a query
+    done = request("PUT", f"{location}{'&' if '?' in location else '?'}digest={digest}", content)
     if done.status != 201:
         raise OSError(f"{registry} answered {done.status} to a blob: {done.body!r}")
     return digest
+
+
+def push_manifest(registry: str, repository: str, reference: str, body: bytes, media_type: str) -> None:
+    """Put a manifest into a registry."""
+    url = f"http://{registry}/v2/{repository}/manifests/{reference}"
+    done = request("PUT", url, body, {"Content-Type": media_type})
+    if done.status != 201:
+        raise OSError(f"{registry} answered {done.status} to a manifest: {done.body!r}")

@@ -27,7 +27,7 @@ from proxy.merge.entry import Entry, Part
 from proxy.merge.freshness import Freshness
 from proxy.merge.index import render
 from proxy.merge.outcome import Failed, Found, Outcome
-from proxy.merge.plan import Plan, Source
+from proxy.merge.plan import Plan, Source, plan_companion
 from proxy.merge.rule import PASSTHROUGH, Base, OnPartial, Rule, Trust
 from proxy.oci.errors import (
     BadAnswer,
@@ -40,9 +40,11 @@ from proxy.oci.errors import (
     Unreachable,
 )
 from proxy.oci.mediatype import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX
+from proxy.oci.reference import Tag
 
 X86, ARM = written("x86", "linux/amd64"), written("arm", "linux/arm64")
 FOUND_X86, FOUND_ARM = single(X86, "linux/amd64"), single(ARM, "linux/arm64")
+SIGNATURE = Tag("sha256-" + "a" * 64 + ".sig")
 SLOW, DENIED = TimedOut("it took longer than 5 s"), Refused("401 unauthorized")
 AMD64, ARM64 = image("amd64", "linux/amd64"), image("arm64", "linux/arm64/v8")
 
@@ -272,6 +274,18 @@ def test_base_is_passed_or_merged(base: Base, at_the_name: Outcome, decided: typ
         assert served(found) == decided
     else:
         assert isinstance(found, decided)
+
+
+@pytest.mark.parametrize(("conjecture", "status"), [(True, 404), (False, 403)])
+def test_refused_companion_is_unknown_where_its_place_is_a_conjecture(status: int, *, conjecture: bool) -> None:
+    """Registries refuse repositories that don't exist; one that is known to be there means what it says."""
+    plan = plan_companion(RULE, "hub", BASE.repository, SIGNATURE, ("hub", BASE.repository), conjecture=conjecture)
+    asked = replace(BASE, tag=SIGNATURE)
+
+    assert error(verdict(failed(asked, DENIED), plan=plan)).status == status
+    assert error(verdict(failed(asked, SLOW), plan=plan)).status == 503
+    assert isinstance(verdict(many(asked, AMD64), plan=plan), Pass)
+    assert isinstance(verdict(failed(asked, DENIED), plan=plan, previous=entry(single(asked))), Hold)
 
 
 def test_ignored_base_is_no_part_of_it() -> None:

@@ -17,6 +17,7 @@ EXPLICIT = Rule(
         SourceTemplate(Template.parse("builds/{repository}:{tag}-arm"), upstream="arm-site"),
     ),
 )
+SIGNATURE = "sha256-" + "a" * 64 + ".sig"
 FIXED = Rule(name="fixed", match="team/*", sources=(SourceTemplate(Template.parse("team/base:stable")),))
 
 
@@ -57,6 +58,28 @@ def test_written_sources(upstream: str, image: str, expected: list[str]) -> None
 def test_conventions(image: str, expected: list[str]) -> None:
     """A name that a convention makes leads back; one that only looks like it doesn't."""
     assert names(default_rule(), image=image) == expected
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        (f"team/app-x86:{SIGNATURE}", ["hub/team/app-x86", "hub/team/app"]),
+        (f"team/app:{SIGNATURE}", ["hub/team/app"]),
+        (f"other/app-x86:{SIGNATURE}", ["hub/other/app-x86"]),
+    ],
+)
+def test_a_signature_beside_a_source_belongs_to_the_virtual_name(image: str, expected: list[str]) -> None:
+    """Companions of children are looked for in their sources, so a push there changes the virtual tag of that name."""
+    assert names(EXPLICIT, image=image) == [f"{name}:{SIGNATURE}" for name in expected]
+
+
+def test_a_companion_s_tag_is_never_made_of_another() -> None:
+    """A template that changes tags doesn't change those of companions: they are named after a digest."""
+    found = names(EXPLICIT, upstream="arm-site", image=f"builds/team/app:{SIGNATURE}")
+
+    assert found == [
+        f"{name}:{SIGNATURE}" for name in ("arm-site/builds/team/app", "hub/team/app", "arm-site/team/app")
+    ]
 
 
 def test_what_leaves_the_name_open_has_no_inverse() -> None:

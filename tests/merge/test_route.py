@@ -1,6 +1,6 @@
 import pytest
 
-from proxy.merge.route import Address, Names, route
+from proxy.merge.route import Address, Names, route, route_registry
 from proxy.oci.errors import NameUnknown
 from proxy.oci.reference import Repository
 
@@ -131,3 +131,35 @@ def test_without_a_default_only_named_upstreams_are_asked() -> None:
         route([QUAY], Address(), APP)
     with pytest.raises(NameUnknown):
         route([], Address(), APP)
+
+
+@pytest.mark.parametrize(
+    ("address", "upstream"),
+    [
+        (Address(), "hub"),
+        (Address(host="quay.io"), "quay"),
+        (Address(host="stranger.example"), "hub"),
+        (Address(namespaces=("quay.io",)), "quay"),
+        (Address(namespaces=("docker.io",), host="quay.io"), "hub"),
+        (Address(prefix="quay"), "quay"),
+        (Address(prefix="quay", namespaces=("quay.io",)), "quay"),
+    ],
+)
+def test_request_without_a_repository_is_routed(address: Address, upstream: str) -> None:
+    """A catalog is an upstream's, found in the same order."""
+    assert route_registry(UPSTREAMS, address) == upstream
+
+
+@pytest.mark.parametrize(
+    ("names", "address"),
+    [
+        (UPSTREAMS, Address(prefix="evil.example")),
+        (UPSTREAMS, Address(namespaces=("evil.example",))),
+        (UPSTREAMS, Address(prefix="quay", namespaces=("docker.io",))),
+        ([QUAY], Address()),
+    ],
+)
+def test_request_that_means_nobody_is_unknown(names: list[Names], address: Address) -> None:
+    """Strangers, contradictions, and no default."""
+    with pytest.raises(NameUnknown):
+        route_registry(names, address)

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from merge.builders import APP, BASE, GUESSING, RULE, TAG, guessed, plan_for, source, template, written
-from proxy.merge.convention import CONVENTIONS, DEFAULT_TOKENS, NAMESPACE, REPOSITORY_SUFFIX
+from proxy.merge.convention import DEFAULT_TOKENS, NAMESPACE, REPOSITORY_SUFFIX
 from proxy.merge.plan import LEARNED_NOTHING_SECONDS, Guessed, Plan, Source, Written, learn, plan_tag
 from proxy.merge.rule import PASSTHROUGH, Base, Learned, OnPartial, Rule, Trust, default_rule, find
 from proxy.oci.platform import Platform
@@ -227,11 +227,12 @@ def test_explicit_rule_ignores_what_was_learned() -> None:
     "tag", ["sha256-" + "a" * 64, "sha256-" + "a" * 64 + ".sig", "sha512-" + "0" * 128 + ".att", "sha256-ab.sbom"]
 )
 def test_tags_of_signatures_are_never_merged(rule: Rule, tag: str) -> None:
-    """Cosign's and the referrers' fallback tags belong to the name itself."""
-    planned = plan(rule, tag=tag)
+    """Cosign's and the referrers' fallback tags belong to a digest: whatever the rule says, they pass through."""
+    planned = plan(replace(rule, require=(Platform("linux", "amd64"),), base=Base.IGNORE), tag=tag)
 
     assert planned.sources == ()
     assert planned.base == Source("hub", APP, Tag(tag))
+    assert planned.passes_through
     assert not planned.guessing
 
 
@@ -300,38 +301,6 @@ def test_learning_narrows_the_repositories() -> None:
     assert [name for _, name in suffix] == ["kimoqi/alpine", "kimoqi/alpine-x86", "kimoqi/alpine-arm"]
     assert default_rule().repositories("hub", APP, Learned("tag-suffix", ("arm", "x86"), 0.0)) == (("hub", APP),)
     assert len(default_rule().repositories("hub", APP)) == 1 + len(DEFAULT_TOKENS)
-
-
-@pytest.mark.parametrize(
-    ("source", "tag", "tags"),
-    [
-        (("hub", "kimoqi/alpine"), "1.0", ["1.0"]),
-        (("hub", "kimoqi/alpine"), "1.0-x86", ["1.0-x86", "1.0"]),
-        (("hub", "kimoqi/alpine-x86"), "1.0", ["1.0"]),
-        (("hub", "kimoqi/alpine-x86"), "1.0-x86", ["1.0-x86"]),
-        (("hub", "kimoqi/alpine-s390x"), "1.0", []),
-        (("quay", "kimoqi/alpine"), "1.0", []),
-        (("quay", "kimoqi/alpine-x86"), "1.0", []),
-        (("hub", "other/alpine-x86"), "1.0", []),
-    ],
-)
-def test_tags_of_a_source_lead_back(source: tuple[str, str], tag: str, tags: list[str]) -> None:
-    """A source's tag may belong to the virtual tag of the same name, or to one without its suffix."""
-    assert list(GUESSING.tags("hub", APP, (source[0], Repository(source[1])), Tag(tag))) == tags
-
-
-@pytest.mark.parametrize("convention", CONVENTIONS)
-def test_every_guess_leads_back_to_its_tag(convention: str) -> None:
-    """Whatever a convention makes of a virtual tag is listed under that tag."""
-    rule = replace(GUESSING, conventions=(convention,), base=Base.IGNORE)
-
-    for each in plan_for(rule).sources:
-        assert TAG in rule.tags("hub", APP, (each.upstream, each.repository), each.tag)
-
-
-def test_ignored_base_brings_no_tags() -> None:
-    """Tags of the virtual name itself count only where that is asked."""
-    assert replace(GUESSING, base=Base.IGNORE).tags("hub", APP, ("hub", APP), Tag("1.0")) == ()
 
 
 @pytest.mark.parametrize(

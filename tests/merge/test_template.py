@@ -41,6 +41,43 @@ def test_what_was_expanded_is_matched_back(template: Template, repository: Repos
     assert source is None or template.tag(repository, *source) == tag
 
 
+@given(templates, repositories)
+def test_what_was_expanded_is_matched_back_without_a_tag(template: Template, repository: Repository) -> None:
+    """A catalog has no tags: the source's repository alone leads back to the virtual one, and forward again."""
+    source = template.repository(repository)
+
+    assert source is None or template.match_repository(source) == repository
+
+
+@given(templates, repositories)
+def test_what_is_matched_without_a_tag_expands_to_the_source(template: Template, repository: Repository) -> None:
+    """Going back from a repository is confirmed by going forward (law 12)."""
+    virtual = template.match_repository(repository)
+
+    assert virtual is None or template.repository(virtual) == repository
+
+
+@pytest.mark.parametrize(
+    ("text", "repository", "virtual"),
+    [
+        ("{repository}-x86:{tag}", "kimoqi/alpine-x86", "kimoqi/alpine"),
+        ("{repository}-x86:stable", "kimoqi/alpine-x86", "kimoqi/alpine"),
+        ("{repository}:{tag}-x86", "kimoqi/alpine", "kimoqi/alpine"),
+        ("{namespace}/x86-{name}:{tag}", "kimoqi/x86-alpine", "kimoqi/alpine"),
+        ("{namespace}/x86-{name}:{tag}", "x86-alpine", "alpine"),
+        ("{repository}-x86:{tag}", "kimoqi/alpine-arm", None),
+        ("{repository}-x86:{tag}", "-x86", None),
+        ("{repository}-x86:{tag}", "a--x86", None),
+        ("arm64/{name}:{tag}", "arm64/alpine", None),
+        ("{repository}-{tag}:x86", "kimoqi/alpine-1.0", None),
+        ("team/base:stable", "team/base", None),
+    ],
+)
+def test_a_repository_leads_back(text: str, repository: str, virtual: str | None) -> None:
+    """Nothing is made up where the template doesn't fit, leaves a part of the name open, or needs the tag."""
+    assert Template.parse(text).match_repository(Repository(repository)) == virtual
+
+
 @given(templates, repositories, tags)
 def test_what_is_matched_expands_to_the_source(template: Template, repository: Repository, tag: Tag) -> None:
     """Going back is always confirmed by going forward (law 12)."""

@@ -8,10 +8,8 @@ from proxy.oci.content import (
     CacheResult,
     Descriptor,
     Manifest,
-    empty_index,
 )
-from proxy.oci.document import Index, parse
-from proxy.oci.mediatype import OCI_INDEX, OCI_MANIFEST
+from proxy.oci.mediatype import OCI_MANIFEST
 from proxy.oci.reference import Digest
 
 A = Digest("sha256:" + "a" * 64)
@@ -56,15 +54,6 @@ def test_manifest_is_measured_and_hashed_here() -> None:
 def test_manifest_is_shown_without_its_bytes() -> None:
     """A log line never holds four megabytes of manifest."""
     assert "secret" not in repr(Manifest.of(OCI_MANIFEST, b"secret"))
-
-
-def test_empty_index_is_one() -> None:
-    """The referrers answer when there are none is a valid OCI index, always the same."""
-    manifest = empty_index()
-
-    assert parse(manifest.body, OCI_INDEX) == Index(OCI_INDEX, ())
-    assert manifest == empty_index()
-    assert manifest.descriptor.media_type == OCI_INDEX
 
 
 def test_cache_results_are_the_words_of_the_header() -> None:

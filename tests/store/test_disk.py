@@ -176,7 +176,7 @@ def test_preparing_twice_is_preparing_once(folder: Folder) -> None:
     folder.prepare()
     Folder(folder.root).prepare()
 
-    assert [path.name for path in folder.root.iterdir()] == ["tmp"]
+    assert sorted(path.name for path in folder.root.iterdir()) == ["locks", "tmp"]
 
 
 def test_a_folder_that_can_not_be_made_is_an_error(unusable: Folder) -> None:

@@ -423,7 +423,7 @@ async def test_secrets_are_in_no_error_and_no_metric(origin: Origin, connect: Co
     with pytest.raises((Refused, NoAnswer)) as caught:
         await upstream.manifest(X86, V1)
 
-    seen = f"{caught.value!r} {caught.value.message} {metrics.render().decode()} {upstream._authorizer._tokens!r}"
+    seen = f"{caught.value!r} {caught.value.message} {metrics.render().decode()} {upstream._asker.authorizer._tokens!r}"
     assert len(tokens.asked) == 1
     assert not [secret for secret in (ALICE.password, ALICE.basic, "planted-token") if secret in seen]
 
@@ -486,4 +486,4 @@ async def test_all_who_wait_for_a_token_may_leave(origin: Origin, connect: Conne
 
     assert (await upstream.manifest(X86, V1)).body
     assert len(tokens.asked) == 2
-    assert upstream._authorizer._fetching == {}
+    assert upstream._asker.authorizer._fetching == {}

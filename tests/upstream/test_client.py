@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
@@ -33,6 +34,7 @@ from proxy.oci.errors import (
 )
 from proxy.oci.mediatype import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from proxy.oci.reference import Digest, Repository, Tag
+from proxy.oci.referrers import render
 from proxy.telemetry import Metrics
 from proxy.upstream.auth import Authorizer
 from proxy.upstream.client import Upstream
@@ -127,7 +129,7 @@ def test_docker_hub_keeps_official_images_under_library(url: str, asked: str, re
     transport = Transport("hub", URL(url), Limits(), Metrics())
     upstream = Upstream(transport, Authorizer(transport, None, (), lambda: 0.0))
 
-    assert upstream._remote(Repository(asked)) == remote
+    assert upstream._asker.remote(Repository(asked)) == remote
 
 
 # Resolving
@@ -598,6 +600,25 @@ async def test_a_range_behind_the_end_is_invalid(origin: Origin, connect: Connec
     assert caught.value.size == len(DATA)
 
 
+@pytest.mark.parametrize("content_range", ["", "bytes */*", f"bytes */{len(DATA)}"])
+@pytest.mark.parametrize("part", [ByteRange(5), ByteRange(5, 10**6), SuffixRange(10)])
+async def test_a_416_of_bytes_that_are_there_is_not_believed(
+    origin: Origin, connect: Connect, part: ByteRange | SuffixRange, content_range: str
+) -> None:
+    """go-containerregistry's registry says it of open ranges: all of the blob is read, verified and cut."""
+
+    async def wrong(request: web.BaseRequest) -> web.StreamResponse | None:
+        headers = {"Content-Range": content_range}
+        return web.Response(status=416, headers=headers) if "Range" in request.headers else None
+
+    origin.registry.add_blob(X86, DATA)
+    origin.fail("GET .*/blobs/", wrong)
+    upstream = await connect(origin)
+    wanted = part.within(len(DATA))
+
+    assert (await a_part(upstream, part))[1] == DATA[wanted.first : wanted.last + 1]
+
+
 @pytest.mark.parametrize("content_range", ["", "bytes */*", "bytes */x", "bytes */²"])
 async def test_a_416_may_leave_the_size_out(origin: Origin, connect: Connect, content_range: str) -> None:
     """What the upstream doesn't say of the size isn't guessed."""
@@ -819,22 +840,27 @@ async def test_a_list_of_tags_is_measured(origin: Origin, connect: Connect) -> N
 # Referrers
 
 
+REFERRER = Descriptor(media_type=OCI_MANIFEST, digest=OTHER, size=7, artifact_type="application/spdx+json")
+NEWER = replace(REFERRER, digest=Digest.of(b"newer"), artifact_type="application/vnd.example+json")
+
+
 def referrer() -> bytes:
     """Write an index of one referrer."""
-    entry = {"mediaType": OCI_MANIFEST, "digest": OTHER, "size": 7, "artifactType": "application/spdx+json"}
-    return json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}).encode()
+    return render([REFERRER]).body
 
 
 async def test_referrers_come_from_their_api(origin: Origin, connect: Connect) -> None:
-    """The referrers API is asked, with the artifact type as a filter."""
+    """The referrers API is asked, and the fallback tag beside it: what was pushed before the API came is there."""
     origin.fail("/referrers/", status(200, referrer(), Content_Type=OCI_INDEX))
     upstream = await connect(origin)
 
-    found = await upstream.referrers(X86, BLOB, "application/spdx+json")
+    found = await upstream.referrers(X86, BLOB)
 
-    assert found.body == referrer()
-    assert origin.asked == [f"GET kimoqi/alpine-x86/referrers/{BLOB}"]
-    assert origin.requests[0].query == "artifactType=application/spdx%2Bjson"
+    assert found == (REFERRER,)
+    assert origin.asked == [
+        f"GET kimoqi/alpine-x86/manifests/sha256-{BLOB.hex}",
+        f"GET kimoqi/alpine-x86/referrers/{BLOB}",
+    ]
 
 
 @pytest.mark.parametrize("fault", [status(404), status(400), status(405), status(406), html()])
@@ -845,18 +871,15 @@ async def test_without_the_api_the_fallback_tag_is_asked(origin: Origin, connect
     origin.registry.add_manifest(X86, found, Tag(f"sha256-{BLOB.hex}"))
     upstream = await connect(origin)
 
-    assert await upstream.referrers(X86, BLOB, "") == found
+    assert await upstream.referrers(X86, BLOB) == (REFERRER,)
 
 
 async def test_nothing_refers_to_it(origin: Origin, connect: Connect) -> None:
-    """With neither API nor tag there are no referrers: an empty OCI index."""
+    """With neither API nor tag there are no referrers."""
     origin.fail("/referrers/", status(404))
     upstream = await connect(origin)
 
-    found = await upstream.referrers(X86, BLOB, "")
-
-    assert found.descriptor.media_type == OCI_INDEX
-    assert json.loads(found.body)["manifests"] == []
+    assert await upstream.referrers(X86, BLOB) == ()
 
 
 async def test_a_fallback_tag_that_is_an_image_is_no_index(origin: Origin, connect: Connect) -> None:
@@ -865,7 +888,7 @@ async def test_a_fallback_tag_that_is_an_image_is_no_index(origin: Origin, conne
     push(origin.registry, X86, f"sha256-{BLOB.hex}")
     upstream = await connect(origin)
 
-    assert json.loads((await upstream.referrers(X86, BLOB, "")).body)["manifests"] == []
+    assert await upstream.referrers(X86, BLOB) == ()
 
 
 @pytest.mark.parametrize(
@@ -889,7 +912,66 @@ async def test_trouble_with_referrers_is_no_empty_list(
     upstream = await connect(origin)
 
     with pytest.raises(error, match="hub"):
-        await upstream.referrers(X86, BLOB, "")
+        await upstream.referrers(X86, BLOB)
+
+
+async def test_the_api_and_the_fallback_tag_make_one_list(origin: Origin, connect: Connect) -> None:
+    """What either of them knows is listed once, by digest; where both know it, as the API says."""
+    origin.fail("/referrers/", status(200, render([NEWER, REFERRER]).body, Content_Type=OCI_INDEX))
+    older = [replace(REFERRER, artifact_type=""), replace(NEWER, digest=BLOB)]
+    origin.registry.add_manifest(X86, render(older), Tag(f"sha256-{BLOB.hex}"))
+    upstream = await connect(origin)
+
+    found = await upstream.referrers(X86, BLOB)
+
+    assert found == tuple(sorted([REFERRER, NEWER, older[1]], key=lambda entry: entry.digest))
+
+
+def referrers_pages(origin: Origin, link: str, last: int = 3) -> None:
+    """Let *origin* list a referrer on each of *last* pages; *link* is where each leads to."""
+
+    async def page(request: web.BaseRequest) -> web.StreamResponse:
+        number = int(request.query.get("page", "1"))
+        headers = {"Link": f'<{link.format(number + 1)}>; rel="next"'} if number < last else {}
+        entry = replace(REFERRER, digest=Digest.of(b"%d" % number))
+        return web.Response(body=render([entry]).body, headers={"Content-Type": OCI_INDEX, **headers})
+
+    origin.fail("/referrers/", page)
+
+
+@pytest.mark.parametrize("host", ["", "http://registry.invalid", "http://[broken"])
+async def test_referrers_come_page_by_page(origin: Origin, connect: Connect, host: str) -> None:
+    """The next page is asked of the upstream itself, whatever host a `Link` names."""
+    referrers_pages(origin, f"{host}/v2/{X86}/referrers/{BLOB}?page={{}}&x=a%2Fb")
+    upstream = await connect(origin)
+
+    found = await upstream.referrers(X86, BLOB)
+
+    assert len(found) == 3
+    assert [r.query for r in origin.requests if "/referrers/" in r.path] == ["", "page=2&x=a/b", "page=3&x=a/b"]
+
+
+@pytest.mark.parametrize("last", [21, 1000])
+async def test_referrers_without_end_are_a_bad_answer(origin: Origin, connect: Connect, last: int) -> None:
+    """More pages than anybody has are no list: a part of it would look like all."""
+    referrers_pages(origin, "?page={}", last)
+    upstream = await connect(origin)
+
+    with pytest.raises(BadAnswer, match="more than 20 pages"):
+        await upstream.referrers(X86, BLOB)
+
+    assert len(origin.requests) == 20
+
+
+async def test_a_page_of_referrers_that_was_promised_has_to_come(origin: Origin, connect: Connect) -> None:
+    """A list that ends in a 404 is no whole one."""
+    page = status(200, referrer(), Content_Type=OCI_INDEX, Link='<?page=2>; rel="next"')
+    origin.fail("/referrers/", status(404))
+    origin.fail("/referrers/", once(page))
+    upstream = await connect(origin)
+
+    with pytest.raises(BadAnswer, match="doesn't go on"):
+        await upstream.referrers(X86, BLOB)
 
 
 async def test_trouble_with_the_fallback_tag_is_no_empty_list(origin: Origin, connect: Connect) -> None:
@@ -899,7 +981,7 @@ async def test_trouble_with_the_fallback_tag_is_no_empty_list(origin: Origin, co
     upstream = await connect(origin)
 
     with pytest.raises(NoAnswer):
-        await upstream.referrers(X86, BLOB, "")
+        await upstream.referrers(X86, BLOB)
 
 
 async def test_indexes_pass_untouched(origin: Origin, connect: Connect) -> None:

@@ -6,7 +6,7 @@ import pytest
 from yarl import URL
 
 from proxy.oci.errors import BadAnswer
-from proxy.upstream.guard import check_realm, check_redirect
+from proxy.upstream.guard import check_realm, check_redirect, passed_on
 
 UPSTREAM = URL("https://registry.example.com")
 HUB = URL("https://registry-1.docker.io")
@@ -177,3 +177,31 @@ def test_nobody_may_name_a_link_local_address(address: str) -> None:
     """The metadata services of clouds are out of reach for private upstreams too."""
     with pytest.raises(BadAnswer, match="private address"):
         check_redirect(URL("http://10.0.0.5:5000"), URL("http://10.0.0.5:5000/v2/"), f"http://{address}/latest")
+
+
+@pytest.mark.parametrize("location", [SIGNED, "https://cdn.example.net:443?a=%2F", "HTTPS://CDN.Example.net/%7e"])
+def test_a_redirect_is_passed_on_as_it_came(location: str) -> None:
+    """What a client is told is what the upstream said, to the letter."""
+    assert passed_on(UPSTREAM, UPSTREAM / "v2/", location) == location
+
+
+def test_a_relative_redirect_is_passed_on_with_its_host() -> None:
+    """A client would read it against our own address."""
+    assert passed_on(UPSTREAM, UPSTREAM / "v2/a", "/b?c=%2F") == "https://registry.example.com/b?c=%2F"
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "",
+        "http://cdn.example.net/",
+        "https://10.0.0.1/",
+        "https://me@cdn.example.net/",
+        "https://\u00e4/",
+        "https://a/\x01",
+    ],
+)
+def test_a_client_is_sent_nowhere_that_we_would_not_go(location: str) -> None:
+    """The rules are those for us, and what can't be written into a header isn't."""
+    with pytest.raises(BadAnswer, match="redirects"):
+        passed_on(UPSTREAM, UPSTREAM / "v2/", location)

@@ -188,7 +188,7 @@ READS: dict[str, Callable[[Upstream], Awaitable[object]]] = {
     "HEAD": lambda upstream: upstream.resolve(X86, V1),
     "manifest": lambda upstream: upstream.manifest(X86, V1),
     "tags": lambda upstream: upstream.tags(X86, None, ""),
-    "referrers": lambda upstream: upstream.referrers(X86, Digest.of(b""), ""),
+    "referrers": lambda upstream: upstream.referrers(X86, Digest.of(b"")),
     "blob": opened,
 }
 

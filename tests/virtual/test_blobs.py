@@ -72,6 +72,29 @@ async def test_head_is_exact(origin: Origin, start: StartProxy, rule: dict[str, 
     assert answer.headers["Docker-Content-Digest"] == big
 
 
+@pytest.mark.parametrize("ranges", [True, False])
+async def test_head_is_exact_where_the_upstream_is_not(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], big: Digest, ranges: bool
+) -> None:
+    """When HEAD upstream says no length, one byte is asked for to learn it."""
+
+    async def silent(request: aiohttp.web.BaseRequest) -> aiohttp.web.StreamResponse:
+        response = aiohttp.web.StreamResponse(headers={"Transfer-Encoding": "chunked"})
+        await response.prepare(request)
+        return response
+
+    proxy = await start(origin, rule=[rule])
+    await proxy.head(blob_path(big))
+    origin.fail("HEAD .*/blobs/", silent)
+    if not ranges:
+        origin.fail("GET .*/blobs/", status(200, BIG))
+
+    answer = await proxy.head(blob_path(big))
+
+    assert (answer.status, answer.headers["Content-Length"], answer.body) == (200, str(len(BIG)), b"")
+    assert [request.headers["Range"] for request in origin.requests if request.method == "GET"] == ["bytes=0-0"]
+
+
 async def test_a_blob_of_another_repository_is_unknown(origin: Origin, start: StartProxy, rule: dict[str, Any]) -> None:
     """What no source of this name has isn't served under it, whoever else has it."""
     secret = origin.registry.add_blob(Repository("private/vault"), b"secret")
@@ -111,7 +134,7 @@ async def test_a_single_range_is_passed_on(
     assert answer.body == expected
 
 
-@pytest.mark.parametrize("header", ["bytes=0-1,5-6", "bytes=9-1", "lines=1-2", "bytes=x"])
+@pytest.mark.parametrize("header", ["bytes=0-1,5-6", "lines=1-2", "bytes=x"])
 async def test_other_ranges_get_the_whole_blob(
     origin: Origin, start: StartProxy, rule: dict[str, Any], big: Digest, header: str
 ) -> None:
@@ -132,6 +155,65 @@ async def test_a_range_behind_the_end_is_416(
     answer = await proxy.get(blob_path(big), Range="bytes=1600000-")
 
     assert (answer.status, answer.headers["Content-Range"]) == (416, "bytes */1600000")
+
+
+@pytest.mark.parametrize("header", ["bytes=500-0", "bytes=-0"])
+async def test_a_range_of_no_bytes_is_416(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], big: Digest, header: str
+) -> None:
+    """A range that no blob could have is refused with the blob's size, without fetching anything."""
+    proxy = await start(origin, rule=[rule])
+
+    answer = await proxy.get(blob_path(big), Range=header)
+
+    assert (answer.status, answer.headers["Content-Range"]) == (416, "bytes */1600000")
+    assert not [asked for asked in origin.asked if asked.startswith("GET")]
+
+
+async def test_a_range_of_a_blob_that_does_not_exist_is_404(
+    origin: Origin, start: StartProxy, rule: dict[str, Any]
+) -> None:
+    """Whether the range makes sense is only said of what is there."""
+    proxy = await start(origin, rule=[rule])
+
+    assert (await proxy.get(blob_path(Digest.of(b"nowhere")), Range="bytes=500-0")).status == 404
+
+
+async def test_a_range_counts_for_its_own_bytes(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], big: Digest
+) -> None:
+    """`If-Range` with our `ETag` lets the range count; with anything else the answer is the whole blob."""
+    proxy = await start(origin, rule=[rule])
+
+    same = await proxy.get(blob_path(big), Range="bytes=0-9", If_Range=f'"{big}"')
+    other = await proxy.get(blob_path(big), Range="bytes=0-9", If_Range="Wed, 21 Oct 2015 07:28:00 GMT")
+
+    assert (same.status, same.body) == (206, BIG[:10])
+    assert (other.status, other.body == BIG) == (200, True)
+
+
+async def test_range_is_ignored_on_head(origin: Origin, start: StartProxy, rule: dict[str, Any], big: Digest) -> None:
+    """HEAD speaks of the whole blob, whatever range it names."""
+    proxy = await start(origin, rule=[rule])
+
+    for header in ("bytes=0-9", "bytes=500-0", "bytes=99999999-"):
+        answer = await proxy.head(blob_path(big), Range=header)
+        assert (answer.status, answer.headers["Content-Length"]) == (200, str(len(BIG)))
+
+
+async def test_a_blob_that_the_client_has_is_304(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], big: Digest
+) -> None:
+    """`If-None-Match` with the blob's digest needs no bytes, but it doesn't make up a blob."""
+    proxy = await start(origin, rule=[rule])
+
+    for method in ("GET", "HEAD"):
+        known = await proxy.get(blob_path(big), method, If_None_Match=f'"{big}"')
+        assert (known.status, known.body, known.headers["ETag"]) == (304, b"", f'"{big}"')
+        assert "Content-Length" not in known.headers
+        assert (await proxy.get(blob_path(big), method, If_None_Match='"sha256:other"')).status == 200
+        nowhere = Digest.of(b"nowhere")
+        assert (await proxy.get(blob_path(nowhere), method, If_None_Match="*")).status == 404
 
 
 @pytest.mark.parametrize(

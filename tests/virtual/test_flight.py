@@ -45,6 +45,25 @@ async def test_everyone_gets_one_answer(flights: Flights[str, str]) -> None:
     assert (question.asked, len(flights)) == (1, 0)
 
 
+async def test_what_is_left_goes_on_for_those_who_wait(flights: Flights[str, str]) -> None:
+    """The next caller asks anew, while the older question still answers its own; closing ends both."""
+    older, newer = Question(), Question()
+    first = asyncio.create_task(flights.join("key", older))
+    await asyncio.sleep(0)
+    flights.leave("key")
+    flights.leave("nothing")
+    second = asyncio.create_task(flights.join("key", newer))
+    await asyncio.sleep(0)
+    older.gate.set()
+
+    assert await first == "answer"
+    flights.leave("key")
+    await flights.close()
+    assert (older.asked, newer.asked) == (1, 1)
+    await asyncio.wait([second])
+    assert second.cancelled()
+
+
 async def test_the_first_caller_may_leave(flights: Flights[str, str]) -> None:
     """When the caller that began leaves, the others get their answer."""
     question = Question()
