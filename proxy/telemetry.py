@@ -230,7 +230,7 @@ class Lines:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._waiting: list[tuple[float, str | None, str, str]] = []
+        self._waiting: list[tuple[float, str | None, str]] = []
 
     def write(self, text: str) -> int:
         """Write *text* now."""
@@ -242,11 +242,11 @@ class Lines:
         self.settle()
         self._stream.flush()
 
-    def add(self, moment: float, client: str | None, before: str, after: str) -> None:
-        """Write an event of *client* soon; what stands before the client, and between it and the time, is given."""
+    def add(self, moment: float, client: str | None, rest: str) -> None:
+        """Write an event of *client* soon; *rest* is the event but for its client and its time."""
         if not self._waiting:
             asyncio.get_running_loop().call_later(_WAIT, self.settle)
-        self._waiting.append((moment, client, before, after))
+        self._waiting.append((moment, client, rest))
         if len(self._waiting) >= _MAX_WAITING:
             self.settle()
 
@@ -255,13 +255,13 @@ class Lines:
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, []
-        clients = {client: json.dumps(client) for _, client, _, _ in waiting}
+        clients = {client: json.dumps(client) for _, client, _ in waiting}
         second, text, piece = -1, "", ""
-        for moment, client, before, after in waiting:
+        for moment, client, rest in waiting:
             if int(moment) != second:
                 second = int(moment)
                 text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-            line = f'{before}{clients[client]}, {after}"{text}.{int(moment % 1 * 1e6):06d}Z"}}\n'
+            line = f'{{"client": {clients[client]}, {rest}"{text}.{int(moment % 1 * 1e6):06d}Z"}}\n'
             if len(piece) + len(line) > _MAX_WRITE:
                 self._write(piece)
                 piece = ""
@@ -284,11 +284,11 @@ class AccessLines(AccessEvents):
         """Return what logs the same for other clients; None where requests aren't logged."""
         if not self._log.is_enabled_for(logging.INFO):
             return None
-        event = {**asdict(access), "event": "request", "level": "info", "timestamp": ""}
-        before = json.dumps({**structlog.contextvars.get_contextvars(), "client": ""}).removesuffix('""}')
-        after = json.dumps(event)[1:].removesuffix('""}')
+        bound = structlog.contextvars.get_contextvars()
+        event = {**asdict(access), "event": "request", **bound, "level": "info", "timestamp": ""}
+        rest = json.dumps(event)[1:].removesuffix('""}')
         add, clock = self._lines.add, time.time
-        return lambda client: add(clock(), client, before, after)
+        return lambda client: add(clock(), client, rest)
 
     def settle(self) -> None:
         """Write what waits to be written."""

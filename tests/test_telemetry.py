@@ -23,6 +23,7 @@ def _restored() -> Iterator[None]:
     kept = structlog.get_config()
     yield
     structlog.configure(**kept)
+    structlog.contextvars.clear_contextvars()
 
 
 def test_events_are_one_json_object_a_line() -> None:
@@ -78,7 +79,7 @@ async def test_lines_of_repeated_requests_wait_for_each_other() -> None:
 
 
 async def test_a_repeated_request_is_logged_as_any() -> None:
-    """The same keys in the same order, the worker's number first, and the same values."""
+    """The same keys in the same order, with the worker's number, and the same values."""
     stream = io.StringIO()
     structlog.contextvars.bind_contextvars(worker=1)
     accesses = configure_logging(stream)

@@ -163,7 +163,8 @@ class Histories(RuleBasedStateMachine):
 
     @rule()
     def delete(self) -> None:
-        """Somebody deletes a source through us."""
+        """Somebody deletes a source through us, which its registry has to be there for."""
+        self.twins.origin.heal()
         if (digest := self.pushed.pop(ARM, None)) is not None:
             self.run(self.twins.delete(digest))
 
@@ -203,7 +204,18 @@ class Histories(RuleBasedStateMachine):
 TestHistories = Histories.TestCase
 TestHistories.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
 
-_LINES = [*ACCEPTS, "accept: a/b", "User-Agent: a", "User-Agent: b", "Host: x", "X: 1", "X:1", "X:  1", "x: 1"]
+_LINES = [
+    *ACCEPTS,
+    "accept: a/b",
+    "User-Agent: a",
+    "User-Agent: b",
+    "Host: x",
+    "X: 1",
+    "X:1",
+    "X:  1",
+    "x: 1",
+    "If-None-Match: *",
+]
 _ODD = ["X: 1\r\n folded", "X : 1", "Bad Name: 1", "Content-Length: 0", "Connection: keep-alive", "Upgrade: x", ": y"]
 
 

@@ -581,7 +581,7 @@ def test_after_a_last_answer_nothing_is_answered(front: tuple[hot.Front, Wire, M
     assert wire.written == []
 
 
-def test_a_slow_reader_is_left_to_aiohttp(front: tuple[hot.Front, Wire, Mute]) -> None:
+async def test_a_slow_reader_is_left_to_aiohttp(front: tuple[hot.Front, Wire, Mute]) -> None:
     """While what was written waits to be sent, aiohttp is told so and decides; afterwards answers are hot again."""
     one, wire, handler = front
     one.data_received(head())
@@ -656,13 +656,13 @@ class TestTable:
         assert (len(table), len(none), none.size) == (0, 0, 0)
 
     def test_only_successes_enter(self, clock: Clock, lease: Lease) -> None:
-        """Nothing but 200, with a lease that holds and a record to count by."""
+        """Nothing but 200 and 304, with a lease that holds and a record to count by."""
         table = Table(1 << 20, clock, clock)
-        moved, unknown, unleased = response(lease), response(lease), response(lease)
-        moved.set_status(304)
+        gone, unknown, unleased = response(lease), response(lease), response(lease)
+        gone.set_status(404)
         unknown.record = None
         unleased.lease = None
-        for each in (moved, unknown, unleased):
+        for each in (gone, unknown, unleased):
             table.keep(head(), each)
 
         assert len(table) == 0
