@@ -376,14 +376,14 @@ class Front(asyncio.Protocol):
 
     def _count(self, data: bytes) -> None:
         """Count the heads in what aiohttp is fed with."""
-        heads, self._partial = self._partial + data, b""
+        heads, self._partial, self._asked = self._partial + data, b"", None
         if heads.endswith(_END) and _HEADS.fullmatch(heads):
             self._pending += heads.count(_END)
+            self._asked = heads if self._pending == 1 else None
         elif _END not in heads and len(heads) <= _MAX_HEAD:
             self._partial = heads
         else:
             self._blind = True
-        self._asked = heads if self._pending == 1 else None
         self._settle()
 
     def _settle(self) -> None:

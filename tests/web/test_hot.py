@@ -597,6 +597,23 @@ async def test_a_slow_reader_is_left_to_aiohttp(front: tuple[hot.Front, Wire, Mu
     assert len(wire.written) == 2
 
 
+def test_a_piece_of_a_head_is_never_known(front: tuple[hot.Front, Wire, Mute]) -> None:
+    """What comes behind a head in flight doesn't pass for the head that is answered."""
+    one, wire, handler = front
+    for behind in (head()[:9], head("Content-Length: 1") + b"x"):
+        one = hot.Fronts(one._fronts.tables, one._fronts.build)()
+        one.connection_made(wire)
+        one.data_received(head("Accept: a/b"))
+        one.data_received(behind)
+        kept = response(Lease())
+        assert kept.lease is not None
+        kept.lease.until = 1e12
+        one.answered(kept)
+        table = one._fronts.tables.of(wire)
+        assert table.find(behind) is None
+    assert handler.fed[1] == head()[:9]
+
+
 def test_what_comes_after_closing_is_ignored(front: tuple[hot.Front, Wire, Mute]) -> None:
     """No handler is made for it."""
     one, wire, handler = front
