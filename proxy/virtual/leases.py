@@ -10,7 +10,7 @@ from proxy.store.base import Virtual
 
 Key = tuple[Virtual, Tag | Digest]
 
-_MOST: Final = 20_000  # tags and digests that have a lease; the lease of one that is forgotten ends
+_MOST: Final = 10_000  # tags and digests that have a lease; the lease of one that is forgotten ends
 _LONGEST: Final = 60.0  # seconds, after which a use has to pass by again, so that what is used is never pruned
 
 

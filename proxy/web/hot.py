@@ -29,7 +29,7 @@ from proxy.web.forwarded import Networks, is_trusted
 
 _MAX_HEAD: Final = 4096  # bytes; the recorded clients' heads have less than 1000
 _MAX_ANSWER: Final = 128 * 1024  # bytes; the larger one is, the less there is to win
-_MAX_ANSWERS: Final = 20_000
+_MAX_ANSWERS: Final = 10_000
 _MAX_SPELLINGS: Final = 64  # orders of header lines that an answer is known by; dockerd has as many as Accept lines
 _OVERHEAD: Final = 1500  # bytes that an answer takes beside its own
 _SPELLING_OVERHEAD: Final = 200  # bytes that a head takes beside its own
