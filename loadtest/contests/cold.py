@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass
 from itertools import count, islice
 from statistics import median, quantiles
 
 import orjson
 import uvloop
 
+from loadtest import cpu
 from loadtest.bench import Bench
 from loadtest.drive import Answer, Links, links
 from loadtest.heads import podman
@@ -140,16 +142,17 @@ def herd(bench: Bench) -> list[Row]:
             found = uvloop.run(_herds(ours, plan.clients, plan.repeats))
         with yard.manifuse(origin.address, rule=alone) as ours:
             ignoring = uvloop.run(_herds(ours, plan.clients, 1))
-    asked = tuple(float(each[0]) for each in found)
+    asked = tuple(float(each.asked) for each in found)
     how = (
         f"{plan.clients} kept connections ask for a tag that nobody has asked for, all at once; everybody has to get "
         "the merged list. The upstream is 20 ms away. manifuse with its default log."
     )
     details = (
-        summary("99th percentile", [1000 * each[1] for each in found], "ms"),
-        summary("cold merge, one client", [1000 * each[2] for each in found], "ms"),
+        summary("99th percentile", [1000 * each.slow for each in found], "ms"),
+        summary("cold merge, one client", [1000 * each.merged for each in found], "ms"),
+        summary("CPU time of manifuse for a herd", [1000 * each.cpu for each in found], "ms"),
     )
-    without = f'with `base = "ignore"` in the rule, which spares asking for the name itself: {ignoring[0][0]}'
+    without = f'with `base = "ignore"` in the rule, which spares asking for the name itself: {ignoring[0].asked}'
     return [
         Row(
             what=f"{plan.clients} clients, one cold tag: upstream requests",
@@ -165,15 +168,24 @@ def herd(bench: Bench) -> list[Row]:
             unit="x",
             limit=3.0,
             at_least=False,
-            values=tuple(slow / merged for _, slow, merged in found),
+            values=tuple(each.slow / each.merged for each in found),
             how="The same herds; the cold merge is the median of five single pulls before each.",
             details=details,
         ),
     ]
 
 
-async def _herds(ours: Manifuse, clients: int, repeats: int) -> list[tuple[int, float, float]]:
-    """Return for each herd the upstream requests, the 99th percentile and the cold merge, seconds."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Herd:
+    """Upstream requests; seconds: the 99th percentile, a cold merge for one client, and manifuse's CPU time."""
+
+    asked: int
+    slow: float
+    merged: float
+    cpu: float
+
+
+async def _herds(ours: Manifuse, clients: int, repeats: int) -> list[_Herd]:
     tags = map(str, count())
     async with links(ours.address) as opened:
         await opened.warm(clients)
@@ -182,13 +194,15 @@ async def _herds(ours: Manifuse, clients: int, repeats: int) -> list[tuple[int, 
         return [await _herd(ours, opened, tags, clients) for _ in range(repeats)]
 
 
-async def _herd(ours: Manifuse, opened: Links, tags: map[str], clients: int) -> tuple[int, float, float]:
+async def _herd(ours: Manifuse, opened: Links, tags: Iterator[str], clients: int) -> _Herd:
     merged = [await _timed(opened, next(tags)) for _ in range(5)]
     await asyncio.sleep(0.2)  # what is written behind the answers is written
     before, tag = await asyncio.to_thread(ours.upstream_requests), next(tags)
+    spent = cpu.seconds(ours.pid)
     took = await asyncio.gather(*(_timed(opened, tag) for _ in range(clients)))
+    spent = cpu.seconds(ours.pid) - spent
     asked = await asyncio.to_thread(ours.upstream_requests) - before
-    return asked, quantiles(took, n=100)[98], median(merged)
+    return _Herd(asked=asked, slow=quantiles(took, n=100)[98], merged=median(merged), cpu=spent)
 
 
 async def _timed(opened: Links, tag: str) -> float:

@@ -62,6 +62,7 @@ def memory(bench: Bench) -> list[Row]:
             how=f"Each tag has an index of its own. Resident memory after {asked:,} of them were asked for, in at "
             f"most {_SECONDS:.0f} s, less that before; `cache.memory` is its default, {_MEMORY} MiB, and a fifth may "
             "come on top.",
+            details=(f"{asked:,} of {plan.tags:,} tags asked for",),
         ),
         Row(
             what=f"start to ready, {plan.tags:,} tags on disk",
