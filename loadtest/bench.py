@@ -35,10 +35,10 @@ class Plan:
     gigabytes: float = 2.0
     known: tuple[int, ...] = (100, 10_000, 1_000_000)
     tags: int = 100_000
-    cold: int = 100
+    cold: int = 50
     clients: int = 1000
     readers: int = 200
-    nodes: int = 30
+    nodes: int = 20
     apps: int = 20
     storms: int = 3
 
