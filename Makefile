@@ -5,10 +5,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: run test lint unit e2e clients conformance crash chaos format schema bench clean help
+.PHONY: run test lint unit e2e clients conformance crash chaos format schema bench loadtest loadtest-quick soak clean help
 
 help:                ## what there is
-	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 run: $(STAMP)        ## the demo: two single-arch images, the proxy in front, one merged name
 	$(BIN)/manifuse demo $(ARGS)
@@ -48,6 +48,15 @@ schema: $(STAMP)     ## write config/manifuse.schema.json from the settings' typ
 
 bench: $(STAMP)      ## the cold path against the same requests sent straight to the registry
 	$(BIN)/python loadtest/cold.py $(ARGS)
+
+loadtest: $(STAMP)   ## manifuse against nginx and other registries, about 10 minutes; writes loadtest/RESULTS.md
+	PYTHONPATH=tests $(BIN)/python -m loadtest.run --write RESULTS $(ARGS)
+
+loadtest-quick: $(STAMP) ## the ratios alone, in about a minute
+	PYTHONPATH=tests $(BIN)/python -m loadtest.run --plan quick $(ARGS)
+
+soak: $(STAMP)       ## an hour's worth of requests: does memory grow?; writes loadtest/SOAK.md
+	PYTHONPATH=tests $(BIN)/python -m loadtest.run --only soak --write SOAK $(ARGS)
 
 clean:               ## remove what the targets made
 	rm -rf $(VENV) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -137,11 +137,14 @@ async def through(session: aiohttp.ClientSession, service: Service, tag: str) ->
             raise SystemExit(f"{tag} is not merged: {response.status} {body.decode()}")
 
 
-async def repetition(session: aiohttp.ClientSession, url: str, service: Service, tags: list[str]) -> Measured:
-    """Measure *tags*, each both ways."""
+async def repetition(
+    session: aiohttp.ClientSession, url: str, service: Service, tags: list[str], pause: float
+) -> Measured:
+    """Measure *tags*, each both ways, with *pause* seconds before each."""
     before, cpu = await _upstream_requests(session, service), _cpu_seconds(service.pid)
     directly, merged = [], []
     for tag in tags:
+        await asyncio.sleep(pause)
         began = time.perf_counter()
         await straight(session, url, tag)
         between = time.perf_counter()
@@ -159,12 +162,15 @@ async def repetition(session: aiohttp.ClientSession, url: str, service: Service,
     )
 
 
-async def measure(url: str, service: Service, tags: int, repeats: int, warm: int) -> list[Measured]:
+async def measure(url: str, service: Service, tags: int, repeats: int, warm: int, pause: float) -> list[Measured]:
     """Measure *repeats* times *tags* tags, after *warm* others for connections and caches of code."""
     numbers = map(str, itertools.count())
     async with aiohttp.ClientSession() as session:
-        await repetition(session, url, service, list(itertools.islice(numbers, warm)))
-        return [await repetition(session, url, service, list(itertools.islice(numbers, tags))) for _ in range(repeats)]
+        await repetition(session, url, service, list(itertools.islice(numbers, warm)), 0)
+        return [
+            await repetition(session, url, service, list(itertools.islice(numbers, tags)), pause)
+            for _ in range(repeats)
+        ]
 
 
 async def _upstream_requests(session: aiohttp.ClientSession, service: Service) -> float:
@@ -199,6 +205,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--warm", type=int, default=50, help="tags beforehand, not counted")
     parser.add_argument("--delays", type=float, nargs="+", default=[0.0, 0.02], help="seconds before each answer")
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds before each tag; without, back to back")
     parser.add_argument("--memory-only", action="store_true", help="let manifuse keep nothing on disk")
     chosen = parser.parse_args()
     print(
@@ -212,7 +219,7 @@ def main() -> None:
             origin(tags, delay) as url,
             manifuse(url, Path(folder), NOWHERE if chosen.memory_only else Path(folder) / "cache") as service,
         ):
-            found = uvloop.run(measure(url, service, chosen.tags, chosen.repeats, chosen.warm))
+            found = uvloop.run(measure(url, service, chosen.tags, chosen.repeats, chosen.warm, chosen.pause))
         print(row(delay, found), flush=True)
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
-from conftest import Clock, StartProxy, until
+import pytest
+
+from conftest import Clock, StartProxy, settled, until
 from images import ARM, X86, push, push_pair
+from proxy.store import disk
 from scripted import Origin, waits_for
 
 TAG = "/v2/kimoqi/alpine/manifests/1.0"
@@ -179,3 +183,25 @@ async def test_children_come_from_memory(origin: Origin, start: StartProxy, rule
 
     assert [child.status for child in children] == [200, 200]
     assert split(origin) == ([], 0)
+
+
+async def test_a_cold_tag_waits_for_two_files(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the index and its location, which nobody else has, are on disk before the answer; none is written twice."""
+    push_pair(origin.registry)
+    proxy = await start(origin, rule=[rule])
+    written: list[Path] = []
+    write = disk._write
+
+    def counted(scratch: Path, target: Path, data: bytes, now: float) -> None:
+        write(scratch, target, data, now)
+        written.append(target)
+
+    monkeypatch.setattr(disk, "_write", counted)
+    await proxy.get(TAG)
+    before = [path.relative_to(tmp_path / "cache").parts[0] for path in written]
+    await settled(tmp_path)
+
+    assert sorted(before) == ["content", "locations"]
+    assert len(written) == len(set(written)) == 9

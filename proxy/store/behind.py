@@ -30,6 +30,10 @@ class Behind:
         self._waiting = 0
         self._added = 0
 
+    def __contains__(self, key: Hashable) -> bool:
+        """Whether something of *key* still waits to be written."""
+        return key in self._pending
+
     async def add(self, key: Hashable, write: Write) -> None:
         """Put the *write* of *key* at the end of the line. Waits while the line is full."""
         before = self._last

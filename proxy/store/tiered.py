@@ -45,8 +45,8 @@ class TieredContent:
         await self._behind.add(digest, lambda: self._slow.remember(digest, data))
 
     async def touch(self, digest: Digest) -> bool:
-        """Note a use of *digest*, and write again what *slow* has lost."""
-        if not self._uses.due(digest):
+        """Note a use of *digest*, and write again what *slow* has lost: not what it is just about to get."""
+        if digest in self._behind or not self._uses.due(digest):
             return True
         kept = await self._slow.touch(digest)
         if not kept and (data := await self._fast.get(digest)) is not None:
@@ -152,7 +152,7 @@ class TieredMetadata:
 
     async def touch(self, virtual: Virtual, name: Tag | Digest | None = None) -> bool:
         """Note a use, and write again a location that *slow* has lost: it belongs to what was advertised."""
-        if not self._uses.due((virtual, name)):
+        if (virtual if name is None else (virtual, name)) in self._behind or not self._uses.due((virtual, name)):
             return True
         kept = await self._slow.touch(virtual, name)
         if not kept and isinstance(name, Digest) and (found := await self._fast.location(virtual, name)) is not None:

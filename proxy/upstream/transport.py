@@ -25,7 +25,7 @@ from proxy.upstream.retry import NotConnected, Retries
 
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MAX_FIELD: Final = 64 * 1024  # bearer tokens, signed Locations and Links outgrow aiohttp's 8 KiB
-_READ_BUFFER: Final = 256 * 1024
+_READ_BUFFER: Final = 64 * 1024  # bytes; aiohttp holds twice as much for each transfer whose client is slow
 _USER_AGENT: Final = "manifuse"
 _COMMIT: Final = 300.0  # seconds a registry has for its answer when it has got the whole of an upload
 _NO_RETRIES: Final = Retries()
