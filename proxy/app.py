@@ -46,6 +46,7 @@ from proxy.virtual.blobs import Blobs
 from proxy.virtual.budget import Budget
 from proxy.virtual.catalogs import Catalogs
 from proxy.virtual.changes import Changes, nobody
+from proxy.virtual.digests import Digests
 from proxy.virtual.history import History
 from proxy.virtual.leases import Leases
 from proxy.virtual.lists import Lists
@@ -56,6 +57,7 @@ from proxy.virtual.publish import Publisher
 from proxy.virtual.pushes import Pushes
 from proxy.virtual.referrers import Referrers
 from proxy.virtual.registry import Directory, Parts, VirtualRegistry
+from proxy.virtual.standing import Standing
 from proxy.virtual.tags import Tags
 from proxy.web.distribution import Distribution
 from proxy.web.generations import Generations
@@ -214,6 +216,18 @@ async def build(
         history = History(
             metadata=metadata, content=content, places=places, clock=clock, noting=noting(settings.cache.history)
         )
+        stretch = {name: upstream.stretch for name, upstream in upstreams.items()}
+        digests = Digests(
+            upstreams=upstreams,
+            content=content,
+            places=places,
+            history=history,
+            leases=leases,
+            budget=budget,
+            clock=clock,
+            coalesced=metrics.coalesced,
+        )
+        stack.push_async_callback(digests.close)
         manifests = Manifests(
             rules=settings.rules_in_force,
             upstreams=upstreams,
@@ -221,11 +235,12 @@ async def build(
             content=content,
             places=places,
             history=history,
+            standing=Standing(settings.rules_in_force, stretch, clock),
+            digests=digests,
             leases=leases,
             budget=budget,
             clock=clock,
             metrics=metrics,
-            stretch={name: upstream.stretch for name, upstream in upstreams.items()},
             turns=FileTurns(Folder(settings.cache.dir)) if siblings else None,
         )
         stack.push_async_callback(manifests.close)
@@ -242,6 +257,7 @@ async def build(
         changes = Changes(manifests, places, forget_lists, siblings.tell if siblings else nobody)
         parts = Parts(
             manifests=manifests,
+            digests=digests,
             blobs=Blobs(_openings(stack, settings, upstreams, folder, metrics, clock, ticks), places, content, budget),
             tags=tags,
             referrers=Referrers(upstreams, places, budget),
@@ -250,7 +266,7 @@ async def build(
                 allowed=frozenset(each.name for each in settings.upstream if each.push),
                 rules=settings.rules_in_force,
                 places=places,
-                manifests=manifests,
+                digests=digests,
                 changes=changes,
             ),
             changes=changes,

@@ -22,7 +22,7 @@ from proxy.oci.write import Write, Written, digest_of, parameter
 from proxy.store.base import Virtual
 from proxy.virtual.changes import Changes, Deleted, Listed, Pushed
 from proxy.virtual.copying import Copier, Store
-from proxy.virtual.manifests import Manifests
+from proxy.virtual.digests import Digests
 from proxy.virtual.places import Place, Places
 from proxy.virtual.subjects import Subjects
 
@@ -41,7 +41,7 @@ class Pushes:
         allowed: Collection[str],
         rules: Sequence[Rule],
         places: Places,
-        manifests: Manifests,
+        digests: Digests,
         changes: Changes,
     ) -> None:
         """Take what is needed; *allowed* are the upstreams that may be pushed to."""
@@ -49,7 +49,7 @@ class Pushes:
         self._allowed = allowed
         self._rules = rules
         self._places = places
-        self._manifests = manifests
+        self._digests = digests
         self._changes = changes
         self._copier = Copier(upstreams)
         self._subjects = Subjects(upstreams)
@@ -119,7 +119,7 @@ class Pushes:
             written = await self._pass_on(virtual, write)
         if pushed is not None:
             written = await self._listed(virtual, pushed, written)
-            await self._manifests.learn(virtual, (virtual.upstream, virtual.repository), pushed)
+            await self._digests.learn(virtual, (virtual.upstream, virtual.repository), pushed)
         named = [reference] if isinstance(reference, Tag) else []
         await self._changed(virtual, [*named, *_tags(write.query)])
         return written
@@ -187,7 +187,7 @@ class Pushes:
         location = await self._places.manifest(virtual, digest)
         if location is None or not location.upstream or (location.upstream, location.repository) == target:
             return False
-        manifest = await self._manifests.digest(virtual, digest)
+        manifest = await self._digests.manifest(virtual, digest)
         document = parse(manifest.body, manifest.descriptor.media_type)
         if isinstance(document, Index):
             for child in document.manifests:

@@ -22,6 +22,7 @@ from proxy.store.base import Virtual
 from proxy.virtual.blobs import Blobs
 from proxy.virtual.catalogs import Catalogs
 from proxy.virtual.changes import Changes, Suspected
+from proxy.virtual.digests import Digests
 from proxy.virtual.manifests import Answer, Manifests
 from proxy.virtual.pushes import Pushes
 from proxy.virtual.referrers import Referrers
@@ -33,6 +34,7 @@ class Parts:
     """What virtual registries of all upstreams share."""
 
     manifests: Manifests
+    digests: Digests
     blobs: Blobs
     tags: Tags
     referrers: Referrers
@@ -63,7 +65,7 @@ class VirtualRegistry:
         """Return a manifest, or the index of a virtual tag."""
         virtual = self.virtual(repository)
         if isinstance(reference, Digest):
-            return await self._parts.manifests.digest(virtual, reference)
+            return await self._parts.digests.manifest(virtual, reference)
         answer = await self._parts.manifests.tag(virtual, reference)
         if _too_narrow(answer.entry, accept):
             return await self._default_child(repository, reference, answer)
@@ -109,7 +111,7 @@ class VirtualRegistry:
                 f"{repository}:{tag} is an index without an entry for the default platform, "
                 "and the client's Accept names no index type"
             )
-        manifest = await self._parts.manifests.digest(self.virtual(repository), child.digest)
+        manifest = await self._parts.digests.manifest(self.virtual(repository), child.digest)
         return replace(manifest, delivery=answer.delivery)
 
     def virtual(self, repository: Repository) -> Virtual:
