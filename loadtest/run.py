@@ -95,7 +95,7 @@ def main() -> None:
         rows = [row for name in _names(chosen.plan, chosen.only) for row in contest(name, place)]
     print("\n".join(["", *report.table(rows)]))
     failed = [row for row in rows if row.missing.startswith(FAILED)]
-    if chosen.write:
+    if chosen.write and not chosen.only:  # a part of the contests is no reason to forget the others
         text = report.markdown(rows, machine, f"make {COMMANDS[chosen.write]}", f"{chosen.write}.svg")
         (HERE / f"{chosen.write}.md").write_text(text)
         (HERE / f"{chosen.write}.svg").write_text(report.svg(rows))

@@ -77,7 +77,7 @@ _FIXED: Final = (
     "watch",
 )  # read once, at the start
 
-_HOT_SHARE: Final = 8  # hot answers may take this part of `cache.memory`, beside it
+_HOT_SHARE: Final = 8  # hot answers may take this part of `cache.memory`
 
 _log: Final = structlog.get_logger("app")
 
@@ -208,7 +208,8 @@ async def build(
         upstreams: dict[str, Upstream] = {
             each.name: await _open(stack, each, files, metrics, ticks, secret) for each in settings.upstream
         }
-        memory: Shared = LruMemory(settings.cache.memory)
+        hot = settings.cache.memory // _HOT_SHARE if settings.hot else 0
+        memory: Shared = LruMemory(settings.cache.memory - hot)
         content, metadata, folder = await _stores(stack, settings, memory, clock, metrics)
         budget = Budget(settings.request_budget)
         leases = Leases()

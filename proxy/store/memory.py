@@ -13,7 +13,7 @@ from proxy.store.base import Location, Virtual
 
 # What Python itself needs to hold one item: keys, dictionary slots, value objects. An estimate on the safe side;
 # without it the bytes alone would count, and a budget would hold far more than it says.
-ITEM_OVERHEAD: Final = 1024
+ITEM_OVERHEAD: Final = 1152
 _PART_OVERHEAD: Final = 640
 
 Key = TypeVar("Key", bound=Hashable)
