@@ -91,7 +91,6 @@ class Manifests:
             clock: Seconds since the epoch.
         """
         self._rules = rules
-        self._upstreams = upstreams
         self._metadata = metadata
         self._content = content
         self._places = places

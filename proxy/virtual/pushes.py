@@ -117,12 +117,12 @@ class Pushes:
             if rejected.status not in _MISSING_PARTS or not await self._adopted(virtual, body, write):
                 raise
             written = await self._pass_on(virtual, write)
-        if pushed is not None:
-            written = await self._listed(virtual, pushed, written)
-            await self._digests.learn(virtual, (virtual.upstream, virtual.repository), pushed)
         named = [reference] if isinstance(reference, Tag) else []
-        await self._changed(virtual, [*named, *_tags(write.query)])
-        return written
+        await self._changed(virtual, [*named, *_tags(write.query)])  # first: it is written, whatever else fails
+        if pushed is None:
+            return written
+        await self._digests.learn(virtual, (virtual.upstream, virtual.repository), pushed)
+        return await self._listed(virtual, pushed, written)
 
     async def _listed(self, virtual: Virtual, pushed: Manifest, written: Written) -> Written:
         """See that a manifest with a subject is in the list of what refers to it, whoever keeps that."""

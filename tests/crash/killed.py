@@ -14,6 +14,7 @@ from typing import Final
 import aiohttp
 import orjson
 
+from crash.service import listening
 from images import push, push_pair
 from proxy.oci.mediatype import INDEXES
 from scripted import Origin
@@ -109,7 +110,7 @@ class Rounds:
         assert process.stderr is not None
         reading = None
         try:
-            url = await asyncio.wait_for(_listening(process.stderr), 60)
+            url = await asyncio.wait_for(listening(process.stderr), 60)
             reading = asyncio.create_task(self._read(process.stderr))
             if left := _files(self.cache / "tmp"):
                 self.summary.failures.append(f"temporary files after the restart: {left}")
@@ -199,15 +200,6 @@ class Rounds:
             self.summary.failures.append(f"{digest}: {answer.status} {body[:200]!r}")
             return b""
         return body
-
-
-async def _listening(log: asyncio.StreamReader) -> str:
-    """Return where the service listens, as it logs."""
-    async for line in log:
-        event = orjson.loads(line)
-        if event["event"] == "listening":
-            return str(event["registry"])
-    raise AssertionError("the service ended before it listened")
 
 
 def _files(folder: Path) -> list[Path]:

@@ -50,7 +50,7 @@ async def serving(url: str, cache: Path) -> AsyncIterator[Service]:
     assert process.stderr is not None
     reading = None
     try:
-        host, _, port = (await asyncio.wait_for(_listening(process.stderr), 60)).rpartition(":")
+        host, _, port = (await asyncio.wait_for(listening(process.stderr), 60)).rpartition(":")
         reading = asyncio.create_task(process.stderr.read())
         yield Service(process, host.removeprefix("http://"), int(port))
     finally:
@@ -103,7 +103,7 @@ class Reader:
         return position
 
 
-async def _listening(log: asyncio.StreamReader) -> str:
+async def listening(log: asyncio.StreamReader) -> str:
     """Return where the service listens, as it logs."""
     async for line in log:
         event = orjson.loads(line)

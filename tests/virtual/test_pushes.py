@@ -573,3 +573,18 @@ async def test_a_registry_that_keeps_referrers_is_left_alone(origin: Origin, pus
 
     assert pushed.headers["OCI-Subject"] == Digest.of(b"subject")
     assert origin.asked == [f"PUT kimoqi/alpine/manifests/{Digest.of(body)}"]
+
+
+async def test_a_push_counts_though_its_listing_failed(old: tuple[Origin, Pusher], clock: Clock) -> None:
+    """The manifest is in the registry: nobody gets what was before, whatever became of the list of referrers."""
+    origin, pusher = old
+    config = await pusher.blob("kimoqi/alpine", b"{}")
+    first, second = (referrer(Digest.of(b"subject"), config, text) for text in ("first", "second"))
+    await pusher.put("kimoqi/alpine", "notes", first)
+    clock.advance(1)  # what is kept now is newer than that push
+    before = await pusher.proxy.get("/v2/kimoqi/alpine/manifests/notes")
+    origin.fail("PUT .*/manifests/sha256-", status(503))
+    pushed = await pusher.put("kimoqi/alpine", "notes", second)
+    after = await pusher.proxy.get("/v2/kimoqi/alpine/manifests/notes")
+
+    assert (before.body, pushed.status, after.body) == (first, 503, second)
