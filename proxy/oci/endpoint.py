@@ -125,6 +125,9 @@ def parse(raw_path: str) -> Target:
         NoSuchEndpoint: It isn't a path of the registry API.
     """
     components = _decode(raw_path)
+    if len(components) == 3 and (components[0], components[2]) == ("v2", "_catalog"):
+        # In `/v2/<alias>/<repository>/…` the repository holds the alias; a catalog has none, so it moves to the front.
+        components = [components[1], "v2", "_catalog"]
     prefix = ""
     if components[:1] != ["v2"] and components[1:2] == ["v2"]:
         prefix = components.pop(0)

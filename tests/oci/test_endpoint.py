@@ -181,5 +181,6 @@ def test_other_path_is_no_endpoint(path: str) -> None:
 def test_prefix_is_decoded_once() -> None:
     """An encoded dot in the prefix is a dot; an encoded slash is refused as anywhere."""
     assert parse("/docker%2Eio/v2/") == Target("docker.io", Ping())
+    assert parse("/v2/docker.io/_catalog") == parse("/docker.io/v2/_catalog") == Target("docker.io", Catalog())
     with pytest.raises(NameInvalid):
         parse("/a%2Fb/v2/")

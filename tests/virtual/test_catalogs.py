@@ -81,7 +81,14 @@ async def test_sources_on_another_upstream_bring_names(
 
 
 @pytest.mark.parametrize(
-    "path", ["/v2/_catalog?ns=registry.example", "/registry.example/v2/_catalog", "/v2/_catalog?ns=", "/v2/_catalog"]
+    "path",
+    [
+        "/v2/_catalog?ns=registry.example",
+        "/registry.example/v2/_catalog",
+        "/v2/registry.example/_catalog",
+        "/v2/_catalog?ns=",
+        "/v2/_catalog",
+    ],
 )
 async def test_every_way_to_name_an_upstream(origin: Origin, other: Origin, start: StartProxy, path: str) -> None:
     """Prefix, `?ns=` and none at all lead to the same catalog, and nobody else is asked."""
@@ -91,7 +98,10 @@ async def test_every_way_to_name_an_upstream(origin: Origin, other: Origin, star
     assert await catalog(proxy, path=path) == ["a/b"]
 
 
-@pytest.mark.parametrize("path", ["/evil.example/v2/_catalog", "/v2/_catalog?ns=evil.example"])
+@pytest.mark.parametrize(
+    "path",
+    ["/evil.example/v2/_catalog", "/v2/evil.example/_catalog", "/v2/_catalog?ns=evil.example", "/v2/v2/_catalog"],
+)
 async def test_an_upstream_that_is_none_of_ours_is_unknown(origin: Origin, start: StartProxy, path: str) -> None:
     """A catalog of somebody else's is a 404 without a question to anyone."""
     proxy = await start(origin)
