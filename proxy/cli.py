@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
-import os
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine
@@ -19,34 +16,23 @@ import click
 import orjson
 import structlog
 import uvloop
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from proxy import __version__, demo
-from proxy.app import Running, Work, bound, build, serve, serve_registry
-from proxy.memory import MemoryRegistry
+from proxy import __version__, serving
+from proxy.app import Running, build, serve, serve_registry
 from proxy.merge.convention import DEFAULT_CONVENTIONS
-from proxy.merge.explain import Explanation, Question
+from proxy.merge.explain import Explanation
 from proxy.merge.rule import Base
-from proxy.oci.content import Descriptor, Manifest
-from proxy.oci.document import Index, parse
+from proxy.oci.content import Manifest
 from proxy.oci.errors import RegistryError
-from proxy.oci.platform import Platform
-from proxy.oci.reference import Digest, Repository
-from proxy.publishing import described, show_publication, watching
+from proxy.oci.reference import Digest
 from proxy.settings.keys import CacheSettings, RuleSettings, Settings, UpstreamSettings, json_schema
 from proxy.settings.load import Problem, SettingsInvalid, load
-from proxy.siblings import Siblings
-from proxy.supervisor import Post, Supervisor
-from proxy.telemetry import Accesses, configure_logging
+from proxy.settings.text import MOST_WORKERS
+from proxy.supervisor import Post
+from proxy.telemetry import configure_logging, visible
 
 _FAILED: Final = 1
 _USAGE: Final = 2
-_WIDE: Final = 160  # columns where the output isn't a terminal: digests stay on one line
-_STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
-_WATCH_SECONDS: Final = 2.0  # between two looks at a watched file
-_GC_THRESHOLD: Final = 5000  # objects made since the last collection; Python's 700 is for small programs
 _UPSTREAM_NAME: Final = "upstream"  # what `--upstream URL` is called
 
 _log: Final = structlog.get_logger("manifuse")
@@ -79,18 +65,19 @@ def serve_command(
         return _loaded(config, upstream, listen=listen, admin_listen=admin_listen)
 
     settings = _settings(config, upstream, listen=listen, admin_listen=admin_listen)
+    serving.allow_files()
     accesses = configure_logging(level=getattr(logging, settings.log_level.upper()))
     watched = config if settings.watch else None
-    workers = settings.workers or len(os.sched_getaffinity(0))
+    workers = settings.workers or min(serving.cores(), MOST_WORKERS)
     if post is not None:
-        _run(_serve(settings, load_again, watched, accesses, Post.parse(post)))
+        _run(serving.run(settings, load_again, watched, accesses, Post.parse(post)))
     elif workers == 1:
-        _run(_serve(settings, load_again, watched, accesses))
+        _run(serving.run(settings, load_again, watched, accesses))
     else:
-        status = _run(_supervise(settings, workers))
+        status = _run(serving.supervise(settings, workers), loop=asyncio.run)
         if status:
             sys.exit(status)
-    for number in _STOPPING:
+    for number in serving.HEARD:
         # The loop took its handlers along; a second signal now must not turn a clean exit into a killed process.
         signal.signal(number, signal.SIG_IGN)
 
@@ -130,7 +117,9 @@ def explain_command(image: str, config: Path | None, upstream: str | None, *, as
     if as_json:
         _write_json(explanation)
     else:
-        _show_explanation(_console(), explanation)
+        from proxy import showing  # noqa: PLC0415 - rich is 5 MiB that a service never needs
+
+        showing.show_explanation(showing.console(), explanation)
     if explanation.verdict == "refuse":
         sys.exit(_FAILED)
 
@@ -156,7 +145,7 @@ def inspect_command(image: str, config: Path | None, upstream: str | None, *, as
             }
         )
     else:
-        click.echo(manifest.body)
+        click.echo(manifest.body, nl=sys.stdout.isatty())
 
 
 @main.command("publish")
@@ -200,92 +189,8 @@ def demo_command(*, once: bool) -> None:
         _run(_demo(Path(folder), once=once))
 
 
-async def _supervise(settings: Settings, workers: int) -> int:
-    """Run worker processes by the same command line. Returns the exit status."""
-    stop, reload = _told(*_STOPPING), _told(signal.SIGHUP)
-    command = [sys.executable, "-m", "proxy", *sys.argv[1:]]
-    supervisor = Supervisor(lambda post: [*command, "--post", str(post)], workers, settings.drain)
-    registry, admin = bound(settings.listen, workers), bound(settings.admin_listen, workers)
-    addresses = {name: _url(socks[0].getsockname()[:2]) for name, socks in (("registry", registry), ("admin", admin))}
-    _log.info("supervising", **addresses, workers=workers, version=__version__)
-    running = asyncio.create_task(supervisor.run(registry, admin, stop))
-    while not running.done():
-        told = asyncio.create_task(reload.wait())
-        await asyncio.wait([running, told], return_when=asyncio.FIRST_COMPLETED)
-        told.cancel()
-        if reload.is_set():
-            reload.clear()
-            supervisor.reload()
-    return await running
-
-
-def _work(post: Post) -> Work:
-    """Take over what the supervisor has opened for this worker."""
-    registry, admin = (socket.socket(fileno=number) for number in (post.registry, post.admin))
-    structlog.contextvars.bind_contextvars(worker=post.number)
-    return Work(registry, admin, Siblings(post.folder, post.number, post.count), post.secret)
-
-
-async def _serve(
-    settings: Settings,
-    load_again: Callable[[], Settings],
-    watched: Path | None,
-    accesses: Accesses,
-    post: Post | None = None,
-) -> None:
-    # Before anything listens: whoever sees us listening may send a signal.
-    stop, reload = _told(*_STOPPING), _told(signal.SIGHUP)
-    if post is not None:
-        asyncio.get_running_loop().add_reader(post.lifeline, stop.set)
-    async with serve(settings, work=_work(post) if post else None, accesses=accesses) as running:
-        _log.info("listening", registry=_url(running.registry), admin=_url(running.admin), version=__version__)
-        # What the start has made stays: no collection has to look at it, and fewer have to look at all.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(_GC_THRESHOLD)
-        reloading = asyncio.create_task(_reload(running, load_again, reload, watched))
-        await stop.wait()
-        reloading.cancel()
-        _log.info("stopping", drain=settings.drain)
-    _log.info("stopped")
-
-
-def _told(*signals: signal.Signals) -> asyncio.Event:
-    """Return an event that one of *signals* sets."""
-    event = asyncio.Event()
-    for number in signals:
-        asyncio.get_running_loop().add_signal_handler(number, event.set)
-    return event
-
-
-async def _reload(
-    running: Running, load_again: Callable[[], Settings], told: asyncio.Event, watched: Path | None
-) -> None:
-    """Load the configuration anew whenever *told*, and when the watched file changes."""
-    stamp = _stamp(watched)
-    while True:
-        try:
-            async with asyncio.timeout(_WATCH_SECONDS if watched else None):
-                await told.wait()
-        except TimeoutError:
-            if _stamp(watched) == stamp:
-                continue
-        told.clear()
-        stamp = _stamp(watched)
-        await running.reload(load_again)
-
-
-def _stamp(path: Path | None) -> tuple[int, int, int] | None:
-    """Return what changes when a file does; None where there is none, as between an editor's two steps."""
-    try:
-        found = path.stat() if path else None
-    except OSError:
-        return None
-    return (found.st_mtime_ns, found.st_size, found.st_ino) if found else None
-
-
 async def _open_and_close(settings: Settings) -> None:
-    async with build(settings):
+    async with build(settings, on_disk=False):
         pass
 
 
@@ -311,17 +216,19 @@ class _Wanted:
 
 
 async def _publish(settings: Settings, wanted: _Wanted) -> None:
+    from proxy import publishing, showing  # noqa: PLC0415 - as above
+
     served: Digest | None = None
     async with build(settings) as site:
         publication = await site.publication(wanted.image, wanted.to, partial=wanted.partial)
         if not wanted.as_json:
-            show_publication(_console(), publication)
+            publishing.show_publication(showing.console(), publication)
         if not wanted.dry_run:
-            with watching(_console(), publication, quiet=wanted.as_json) as watch:
+            with publishing.watching(showing.console(), publication, quiet=wanted.as_json) as watch:
                 served = await site.publisher.run(publication, watch)
     digest = publication.manifest.descriptor.digest
     if wanted.as_json:
-        _write_json({**described(publication), "published": not wanted.dry_run, "served": served})
+        _write_json({**publishing.described(publication), "published": not wanted.dry_run, "served": served})
     elif served is not None:
         click.echo(f"published {wanted.to}: {digest}")
         if served != digest:
@@ -336,18 +243,23 @@ def _remerging(settings: Settings) -> Settings:
 
 
 async def _demo(folder: Path, *, once: bool) -> None:
-    stop = _told(*_STOPPING)
+    from proxy import demo, showing  # noqa: PLC0415 - as above
+    from proxy.memory import MemoryRegistry  # noqa: PLC0415 - as above
+
+    stop = serving.told(*serving.STOPPING)
     registry = MemoryRegistry()
     pushed = demo.fill(registry)
     async with serve_registry(registry, ("127.0.0.1", 0)) as address:
-        upstream = UpstreamSettings.model_validate({"name": "memory", "url": _url(address)})
+        upstream = UpstreamSettings.model_validate({"name": "memory", "url": serving.url(address)})
         cache = CacheSettings.model_validate({"dir": folder})
         settings = Settings.model_validate({"upstream": [upstream], "cache": cache})
         for ports in (settings, _any_port(settings)):
             try:
                 async with serve(ports) as running:
                     index = await running.site.manifest(f"{demo.VIRTUAL}:{demo.TAG}")
-                    _show_demo(_console(), pushed, index, running)
+                    showing.show_demo(
+                        showing.console(), pushed, index, _lines_to_try(running, str(demo.VIRTUAL), str(demo.TAG))
+                    )
                     if not once:
                         await stop.wait()
                     return
@@ -391,14 +303,14 @@ def _refuse(invalid: SettingsInvalid, *, as_json: bool = False) -> NoReturn:
     sys.exit(_USAGE)
 
 
-def _run(work: Coroutine[Any, Any, Any]) -> Any:
+def _run(work: Coroutine[Any, Any, Any], loop: Callable[[Coroutine[Any, Any, Any]], Any] = uvloop.run) -> Any:
     """Run *work* to its end; what operators can mend becomes one sentence and an exit status."""
     try:
-        return uvloop.run(work)
+        return loop(work)
     except SettingsInvalid as invalid:
         _refuse(invalid)
     except RegistryError as error:
-        click.echo(f"manifuse: {error.message}", err=True)
+        click.echo(f"manifuse: {visible(error.message)}", err=True)
         sys.exit(_FAILED)
     except OSError as error:
         click.echo(f"manifuse: {error}", err=True)
@@ -413,84 +325,18 @@ def _local(image: str, settings: Settings) -> str:
     return image
 
 
-def _url(address: tuple[str, int]) -> str:
-    host, port = address
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
 def _write_json(value: object) -> None:
     click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2))
 
 
-def _console() -> Console:
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
-
-
-def _show_explanation(console: Console, explanation: Explanation) -> None:
-    rule = f"{explanation.rule} (match {explanation.match})" if explanation.match != "**" else explanation.rule
-    console.print(f"[bold]{explanation.image}[/] on {explanation.upstream}: {rule}")
-    table = _table("source", "expected", "result", "it says", "becomes", "ms")
-    for question in explanation.questions:
-        table.add_row(*_answers(question))
-    console.print(table)
-    for note in explanation.notes:
-        console.print(f"note: {note}", markup=False, style="yellow")
-    console.print(f"{explanation.verdict}: {explanation.reason}", markup=False, style="bold")
-    if explanation.digest:
-        console.print(f"{explanation.digest}  {explanation.media_type}", markup=False, soft_wrap=True)
-
-
-def _answers(question: Question) -> tuple[str | Text, ...]:
-    colour = {"found": "green", "absent": "dim"}.get(question.result, "red")
-    return (
-        question.source,
-        question.expected,
-        Text(question.result, style=colour),
-        question.says + (f"\n{question.digest[:19]}…" if question.digest else ""),
-        ", ".join(question.becomes),
-        f"{question.milliseconds:.1f}",
-    )
-
-
-def _show_demo(
-    console: Console, pushed: list[tuple[Repository, Platform, Descriptor]], index: Manifest, running: Running
-) -> None:
-    sources = _table("image", "platform", "digest", "bytes")
-    for repository, platform, descriptor in pushed:
-        sources.add_row(f"{repository}:{demo.TAG}", str(platform), descriptor.digest, str(descriptor.size))
-    console.print("Two builds pushed two images, one for each architecture:")
-    console.print(sources)
-    console.print(f"manifuse makes one name of them, while it is pulled: [bold]{demo.VIRTUAL}:{demo.TAG}[/]")
-    console.print(_index_table(index))
-    console.print(f"[dim]{index.descriptor.media_type}[/]\n[dim]{index.descriptor.digest}[/]\n", soft_wrap=True)
-    console.print("Try it:" if sys.stdout.isatty() else "To try it, run `manifuse demo` without --once:")
-    for line in _lines_to_try(running):
-        console.print(f"  {line}", markup=False, soft_wrap=True)
-
-
-def _index_table(index: Manifest) -> Table:
-    table = _table("platform", "digest", "bytes")
-    document = parse(index.body, index.descriptor.media_type)
-    for child in document.manifests if isinstance(document, Index) else ():
-        table.add_row(str(child.platform), child.digest, str(child.size))
-    return table
-
-
-def _lines_to_try(running: Running) -> list[str]:
+def _lines_to_try(running: Running, repository: str, tag: str) -> list[str]:
     host, port = running.registry
-    image = f"{host}:{port}/{demo.VIRTUAL}:{demo.TAG}"
+    image = f"{host}:{port}/{repository}:{tag}"
     return [
         f"docker run --rm {image}",
         f"docker pull --platform linux/arm64 {image}",
         f"podman pull --tls-verify=false --arch arm64 {image}",
         f"skopeo inspect --raw --tls-verify=false docker://{image}",
-        f"curl -s {_url(running.registry)}/v2/{demo.VIRTUAL}/manifests/{demo.TAG}",
-        f"curl -s {_url(running.admin)}/explain/{demo.VIRTUAL}:{demo.TAG}",
+        f"curl -s {serving.url(running.registry)}/v2/{repository}/manifests/{tag}",
+        f"curl -s {serving.url(running.admin)}/explain/{repository}:{tag}",
     ]
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
-    for column in columns:
-        table.add_column(column, overflow="fold", justify="right" if column in {"ms", "bytes"} else "left")
-    return table

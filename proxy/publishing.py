@@ -14,6 +14,7 @@ from rich.table import Table
 
 from proxy.merge.publication import Publication, Step, Way
 from proxy.oci.reference import Digest
+from proxy.telemetry import visible
 
 _SHOWN: Final = 19  # characters of a digest: its algorithm and twelve digits, as docker shows them
 
@@ -24,20 +25,20 @@ def show_publication(console: Console, publication: Publication) -> None:
     for column in ("what", "platform", "digest", "bytes", "from", "how"):
         table.add_column(column, justify="right" if column == "bytes" else "left")
     for step in publication.steps:
-        platform = str(step.platform) if step.platform else ""
+        platform = visible(str(step.platform)) if step.platform else ""
         where = "/".join(step.source)
         table.add_row(step.kind, platform, f"{step.digest[:_SHOWN]}…", str(step.size), where, step.way)
     described = publication.manifest.descriptor
     target = "/".join(publication.target)
-    console.print(f"{target}:{publication.tag}  <-  {described.digest}", markup=False, soft_wrap=True)
-    console.print(f"{described.media_type}, {described.size} bytes", markup=False, style="dim")
+    console.print(f"{target}:{publication.tag}  <-  {described.digest}", soft_wrap=True)
+    console.print(f"{visible(described.media_type)}, {described.size} bytes", style="dim")
     console.print(table)
     for warning in publication.warnings:
-        console.print(f"note: {warning}", markup=False, style="yellow")
+        console.print(f"note: {visible(warning)}", style="yellow")
     ways = Counter(step.way for step in publication.steps)
     moved = sum(step.size for step in publication.steps if step.way is Way.COPY)
     counts = ", ".join(f"{count} {way}" for way, count in sorted(ways.items()))
-    console.print(f"{counts}; {decimal(moved)} to copy", markup=False)
+    console.print(f"{counts}; {decimal(moved)} to copy")
 
 
 def described(publication: Publication) -> dict[str, Any]:

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import json
 import logging
 import os
+import select
+import stat
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol, TextIO, cast
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+    values,
+)
 from prometheus_client.multiprocess import MultiProcessCollector
 
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -22,8 +36,17 @@ _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0
 _WAIT: Final = 0.1  # seconds that a line of the access log, or what is to be counted, may wait for others
 _MAX_WAITING: Final = 1000  # lines; more at once would be felt
 _MAX_WRITE: Final = 4096  # bytes that reach a pipe in one piece, which other workers write to, too (PIPE_BUF)
+_MAX_KEPT: Final = 1 << 20  # characters for a reader of the log who is late
+_LAST_WAIT: Final = 1.0  # seconds that such a reader has at the end
 
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+_log: Final = structlog.get_logger("log")
+
+
+def visible(text: str) -> str:
+    """Write *text*, which may be anybody's, so that a terminal takes none of it for an order or another line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class Tally:
@@ -47,6 +70,14 @@ class Tally:
         self.counter.inc(count)
 
 
+def count_as(worker: int) -> None:
+    """Count in the files of *worker*, a number, and go on where the last process with that number stopped.
+
+    The library names them after processes, and each that dies would leave its own. Call once, before all metrics.
+    """
+    values.ValueClass = values.MultiProcessValue(lambda: worker)  # type: ignore[no-untyped-call]  # the library's omission
+
+
 class Metrics:
     """The service's counters, in a registry of their own. Labels have few values and never hold names or secrets.
 
@@ -60,11 +91,24 @@ class Metrics:
         registry = CollectorRegistry()
         self._registry = registry
         self._tallies: dict[tuple[str, str, str, str], Tally] = {}
+        self._settling: list[Callable[[], None]] = []
         self.requests = Counter(
             "manifuse_requests",
             "Requests by clients",
             ["route", "method", "status", "cache"],
             registry=registry,
+        )
+        self.rejected = Counter(
+            "manifuse_rejected",
+            "Connections and requests of clients that were refused, by reason",
+            ["reason"],
+            registry=registry,
+        )
+        self.connections = Gauge(
+            "manifuse_connections",
+            "Connections of clients that are open",
+            registry=registry,
+            multiprocess_mode="livesum",
         )
         self.upstream_requests = Counter(
             "manifuse_upstream_requests",
@@ -157,10 +201,16 @@ class Metrics:
             self._tallies[labels] = Tally(self.requests.labels(*labels))
         return self._tallies[labels]
 
+    def settling(self, work: Callable[[], None]) -> None:
+        """Call *work* before the metrics are shown: it sets what nobody counts as it happens."""
+        self._settling.append(work)
+
     def settle(self) -> None:
         """Let the counters have what was tallied: other workers show it, too."""
         for tally in self._tallies.values():
             tally.settle()
+        for work in self._settling:
+            work()
 
     def render(self) -> bytes:
         """Write all of them as `METRICS_TYPE`."""
@@ -184,6 +234,7 @@ class Access:
     ms: float
     cache: str
     agent: str
+    user: str = ""
 
 
 class Accesses(Protocol):
@@ -222,25 +273,136 @@ class AccessEvents:
         """Write nothing: nothing waits."""
 
 
-class Lines:
-    """A stream of JSON events, those of requests that are answered in microseconds written many at a time.
+class Outlet:
+    """A stream that nobody waits for, though it may be a pipe or a terminal whose reader has stopped.
 
-    Whatever else is written comes after them: lines stand in the order in which they happened.
+    What it doesn't take is kept and offered again, so much of it; then lines are lost, and how many is told when it
+    takes some again. What it can't take at all, because a disk is full or the reader has gone, is lost.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._pieces: deque[str] = deque()
+        self._kept = 0  # characters of them
+        self._lost = 0  # lines
+        self._look: asyncio.TimerHandle | None = None
+        # What threads log stands among the rest, whole. What is logged in the middle of this, as what a collection of
+        # garbage ends may do, comes next.
+        self._turn = threading.RLock()
+        self._poll = _poll(stream)
+        self._door = _door(stream)
+
+    def write(self, text: str) -> None:
+        """Write *text*, whole lines, as soon as the stream takes it."""
+        with self._turn:
+            if self._kept + len(text) > _MAX_KEPT and not self._emptied():
+                self._lost += text.count("\n")
+            else:
+                self._pieces += [text[start : start + _MAX_WRITE] for start in range(0, len(text), _MAX_WRITE)]
+                self._kept += len(text)
+            if self._emptied() and not self._lost:
+                return
+        if self._look is None:
+            with suppress(RuntimeError):  # in a thread there is no loop; whatever is written next takes this along
+                self._look = asyncio.get_running_loop().call_later(_WAIT, self._again)
+
+    def close(self, seconds: float = _LAST_WAIT) -> None:
+        """Write what is kept; a reader who is late has so many *seconds*."""
+        end = time.monotonic() + seconds
+        with self._turn:
+            while not self._emptied() and (left := end - time.monotonic()) > 0:
+                self._takes(left)
+
+    def _again(self) -> None:
+        self._look = None
+        with self._turn:
+            lost, self._lost = (self._lost, 0) if self._emptied() else (0, self._lost)
+        if lost:
+            _log.warning("lines of the log lost", count=lost)
+        else:
+            self.write("")
+
+    def _emptied(self) -> bool:
+        """Write as much as the stream takes, and say whether that was all."""
+        while self._pieces and self._takes(0):
+            piece = self._pieces.popleft()
+            rest = self._rest(piece)
+            self._kept -= len(piece) - len(rest)
+            if rest:
+                self._pieces.appendleft(rest)
+                break
+        return not self._pieces
+
+    def _rest(self, piece: str) -> str:
+        """Write *piece*, and return what has to be offered again: nothing of what a stream keeps in its own buffer."""
+        with suppress(OSError):
+            if self._door is None:
+                self._stream.write(piece)
+                self._stream.flush()
+            else:
+                return _refused(self._door, piece)
+        return ""
+
+    def _takes(self, seconds: float) -> bool:
+        """Whether a piece can be written without waiting, if need be after so many *seconds*."""
+        return self._poll is None or bool(self._poll.poll(seconds * 1000))
+
+
+def _poll(stream: TextIO) -> select.poll | None:
+    """Return what tells whether *stream* takes something; None where it isn't one of the system's."""
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError):
+        return None
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return poll
+
+
+def _refused(door: int, piece: str) -> str:
+    """Write *piece* and return what wasn't taken. Raises `OSError` where it never will be."""
+    data = piece.encode(errors="backslashreplace")
+    try:
+        return data[os.write(door, data) :].decode(errors="replace")
+    except BlockingIOError:
+        return piece
+
+
+def _door(stream: TextIO) -> int | None:
+    """Return a descriptor of our own at which no write waits, of a pipe or a terminal behind *stream*.
+
+    That it takes something may mean less than a piece to a terminal, and another worker may be faster. The descriptor
+    that *stream* has can't be made to refuse instead: whoever started us has it, too.
+    """
+    try:
+        descriptor = stream.fileno()
+        if stat.S_ISFIFO(os.fstat(descriptor).st_mode) or os.isatty(descriptor):
+            return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+    except (OSError, ValueError):
+        pass  # not one of the system's, or somebody else's
+    return None
+
+
+class Lines:
+    """A stream of events, those of requests that are answered in microseconds written many at a time.
+
+    Whatever else is written comes after them: lines stand in the order in which they happened. Where the stream takes
+    none they wait or are lost (`Outlet`): a log costs no answer.
+    """
+
+    def __init__(self, outlet: Outlet) -> None:
+        self._outlet = outlet
         self._waiting: list[tuple[float, str | None, str]] = []
 
     def write(self, text: str) -> int:
         """Write *text* now."""
         self.settle()
-        return self._stream.write(text)
+        self._outlet.write(text)
+        return len(text)
 
     def flush(self) -> None:
         """Let nothing wait."""
         self.settle()
-        self._stream.flush()
 
     def add(self, moment: float, client: str | None, rest: str) -> None:
         """Write an event of *client* soon; *rest* is the event but for its client and its time."""
@@ -263,14 +425,10 @@ class Lines:
                 text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
             line = f'{{"client": {clients[client]}, {rest}"{text}.{int(moment % 1 * 1e6):06d}Z"}}\n'
             if len(piece) + len(line) > _MAX_WRITE:
-                self._write(piece)
+                self._outlet.write(piece)
                 piece = ""
             piece += line
-        self._write(piece)
-
-    def _write(self, piece: str) -> None:
-        self._stream.write(piece)
-        self._stream.flush()
+        self._outlet.write(piece)
 
 
 class AccessLines(AccessEvents):
@@ -300,9 +458,11 @@ def configure_logging(stream: TextIO = sys.stderr, *, level: int = logging.INFO)
 
     Returns where requests are to be logged.
     """
-    terminal, lines = stream.isatty(), Lines(stream)
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
+    outlet = Outlet(stream)
+    atexit.register(outlet.close)
+    terminal, lines = stream.isatty(), Lines(outlet)
+    renderers: tuple[structlog.typing.Processor, ...] = (
+        (_in_sight, structlog.dev.ConsoleRenderer()) if terminal else (structlog.processors.JSONRenderer(),)
     )
     structlog.configure(
         processors=[
@@ -310,10 +470,20 @@ def configure_logging(stream: TextIO = sys.stderr, *, level: int = logging.INFO)
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            renderer,
+            *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(stream if terminal else cast("TextIO", lines)),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", lines)),
         cache_logger_on_first_use=False,
     )
     return AccessEvents() if terminal else AccessLines(lines)
+
+
+def _in_sight(
+    logger: structlog.typing.WrappedLogger, method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Let no value give orders to a terminal; a trace has lines of its own."""
+    for name, value in event.items():
+        if isinstance(value, str) and name != "exception" and not value.isprintable():
+            event[name] = visible(value)
+    return event

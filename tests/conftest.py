@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from copy import deepcopy
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import settings
 from yarl import URL
 
+from patience import HANGING
 from proxy.app import Site, serve
 from proxy.settings.keys import Settings
 from scripted import Origin, running
@@ -26,6 +28,23 @@ settings.load_profile("patient")
 
 # Everything must hold with hot answers and without: MANIFUSE_TEST_HOT=0 turns them off.
 HOT = os.environ.get("MANIFUSE_TEST_HOT", "1") != "0"
+if not HOT:
+    os.environ["MANIFUSE_HOT"] = "false"  # in the processes that tests start
+
+
+# What tests of these folders start, daemons and registries, is started once: one worker has each. Of the rest each file
+# has one.
+_TOGETHER = ("chaos", "conformance", "crash", "e2e", "load")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say which tests belong to one worker, where several run them: what a file or a folder sets up is set up once."""
+    tests = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(tests):
+            where = item.path.relative_to(tests)
+            group = where.parts[0] if where.parts[0] in _TOGETHER else str(where)
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @dataclass
@@ -78,25 +97,34 @@ class Proxy:
             return Answer(response.status, response.headers, await response.read())
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until *condition* holds; fail after ten seconds."""
-    for _ in range(1000):
-        if condition():
-            return
+async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
+    """Wait until *condition*, which may have to be awaited, holds; fail where it never does."""
+    end = time.monotonic() + HANGING
+    while not await _holds(condition):
+        assert time.monotonic() < end, "what the test waits for didn't happen"
         await asyncio.sleep(0.01)
-    raise AssertionError("what the test waits for didn't happen")
+
+
+async def _holds(condition: Callable[[], bool | Awaitable[bool]]) -> bool:
+    found = condition()
+    return found if isinstance(found, bool) else await found
 
 
 async def settled(folder: Path) -> None:
-    """Wait until what is written behind the answers is on disk: nothing in *folder* changes any more.
+    """Wait until what is written behind the answers is on disk: no line of writes is at work, nothing changes any more.
 
-    A line of writes rests for 50 ms before it begins, so nothing has to happen for longer than that.
+    On a slow disk nothing can be seen for a while of what is at work, as it syncs folders.
     """
     seen: list[set[Path]] = []
-    while len(seen) < 10 or seen[-1] != seen[-10]:
+    while (
+        len(seen) < 10
+        or seen[-1] != seen[-10]
+        or any(path.parent.name == "tmp" for path in seen[-1])
+        or any("Behind._run" in repr(task.get_coro()) for task in asyncio.all_tasks())
+    ):
         await asyncio.sleep(0.01)
         seen.append(_files(folder))
-        assert len(seen) < 1000, "the folder never came to rest"
+        assert len(seen) < 6000, "the folder never came to rest"
 
 
 def _files(folder: Path) -> set[Path]:
@@ -136,7 +164,11 @@ async def start(tmp_path: Path, clock: Clock) -> AsyncIterator[StartProxy]:
     before = asyncio.all_tasks()
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(
-            aiohttp.ClientSession(auto_decompress=False, skip_auto_headers=["Accept", "Accept-Encoding"])
+            aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0),  # else no more than a hundred clients at once
+                auto_decompress=False,
+                skip_auto_headers=["Accept", "Accept-Encoding"],
+            )
         )
 
         async def begin(*origins: Origin, upstream: dict[str, Any] | None = None, **settings: Any) -> Proxy:

@@ -114,11 +114,23 @@ def push_attestation(registry: MemoryRegistry, repository: str, subject: Descrip
 def push_artifact(registry: MemoryRegistry, repository: str, tag: str = "1.0") -> Descriptor:
     """Push something like a Helm chart."""
     config = registry.add_blob(Repository.parse(repository), b'{"name":"chart"}')
+    return _push_of(registry, repository, tag, "application/vnd.cncf.helm.config.v1+json", config, 16)
+
+
+def push_with_config(registry: MemoryRegistry, repository: str, config: bytes, *, missing: bool = False) -> Descriptor:
+    """Push an image as 1.0 with these bytes for its config, or without the config that it names."""
+    digest = Digest.of(config) if missing else registry.add_blob(Repository.parse(repository), config)
+    return _push_of(registry, repository, "1.0", mediatype.OCI_CONFIG, digest, len(config))
+
+
+def _push_of(
+    registry: MemoryRegistry, repository: str, tag: str, config_type: str, config: Digest, size: int
+) -> Descriptor:
     body = orjson.dumps(
         {
             "schemaVersion": 2,
             "mediaType": mediatype.OCI_MANIFEST,
-            "config": {"mediaType": "application/vnd.cncf.helm.config.v1+json", "digest": config, "size": 16},
+            "config": {"mediaType": config_type, "digest": config, "size": size},
             "layers": [],
         }
     )

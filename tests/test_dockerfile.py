@@ -6,66 +6,25 @@ import fnmatch
 import json
 import os
 import re
-import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from dockerfile_parse import DockerfileParser  # type: ignore[import-untyped]
 
+from dockerfile import BUILD, FINAL, Step, pairs, told
+from patience import HANGING
+from ports import free_port
 from proxy import __version__
 
 ROOT = Path(__file__).parent.parent
 CACHE = "/var/lib/manifuse"
 NOBODY = 65532
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One instruction of a stage, its words taken apart where it is a list."""
-
-    instruction: str
-    value: str
-
-    @property
-    def words(self) -> list[str]:
-        """The words of a list in JSON or of a line."""
-        found: list[str] = json.loads(self.value) if self.value.startswith("[") else shlex.split(self.value)
-        return found
-
-
-def stages() -> list[list[Step]]:
-    """Return the steps of each stage, the first of them its FROM."""
-    with (ROOT / "Dockerfile").open("rb") as file:
-        parsed = DockerfileParser(fileobj=file).structure
-    found: list[list[Step]] = []
-    for each in parsed:
-        if each["instruction"] == "FROM":
-            found.append([])
-        if each["instruction"] != "COMMENT":
-            found[-1].append(Step(each["instruction"], each["value"]))
-    return found
-
-
-BUILD, FINAL = stages()
-
-
-def told(instruction: str, stage: list[Step] = FINAL) -> list[Step]:
-    """Return the steps of one kind."""
-    return [step for step in stage if step.instruction == instruction]
-
-
-def pairs(instruction: str) -> dict[str, str]:
-    """Return what all steps of one kind set."""
-    return dict(word.split("=", 1) for step in told(instruction) for word in shlex.split(step.value))
 
 
 def test_both_stages_have_the_same_base() -> None:
@@ -151,7 +110,7 @@ class Image:
     def __init__(self, root: Path) -> None:
         """Take an empty folder."""
         self.root = root
-        self.ports = [_free_port() for _ in range(2)]
+        self.ports = [free_port() for _ in range(2)]
 
     def here(self, text: str) -> str:
         """Rewrite the absolute paths of the image, and its ports, to those of this machine."""
@@ -171,7 +130,7 @@ class Image:
                 self._copy(step, work)
             elif step.instruction == "RUN":
                 environment = {**os.environ, "PATH": f"{interpreter}:{os.environ['PATH']}"}
-                subprocess.run(["sh", "-ec", self.here(step.value)], cwd=work, env=environment, check=True, timeout=100)
+                subprocess.run(["sh", "-ec", self.here(step.value)], cwd=work, env=environment, check=True, timeout=300)
             else:
                 raise AssertionError(f"the test doesn't know {step.instruction}")
 
@@ -224,12 +183,6 @@ def _powerless() -> list[str]:
     return [setpriv, "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"] if setpriv else []
 
 
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def image() -> Iterator[Image]:
     """The image, built."""
@@ -254,11 +207,11 @@ def healthy(image: Image) -> bool:
     (check,) = told("HEALTHCHECK")
     command = json.loads(check.value.partition("CMD ")[2])
     process = image.start(command)
-    process.communicate(timeout=30)
+    process.communicate(timeout=HANGING)
     return process.returncode == 0
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_it_runs_as_it_is_built(image: Image) -> None:
     """Installed by its own steps and started by its own command: healthy, nothing written but the cache, exit 0."""
     before = image.files()
@@ -266,11 +219,11 @@ def test_it_runs_as_it_is_built(image: Image) -> None:
     unstarted = healthy(image)
     process = image.start([*entrypoint, *command])
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + HANGING
         while not (started := healthy(image)) and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.2)
         process.send_signal(getattr(signal, told("STOPSIGNAL")[0].value))
-        log, _ = process.communicate(timeout=30)
+        log, _ = process.communicate(timeout=HANGING)
     finally:
         process.kill()
     written = {name for name, time in image.files().items() if before.get(name) != time}
@@ -282,11 +235,11 @@ def test_it_runs_as_it_is_built(image: Image) -> None:
     assert fnmatch.filter(written, "var/lib/manifuse*") == list(written)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("arguments", [["--version"], ["check", "--config", "/etc/manifuse/manifuse.toml"]])
 def test_other_commands_run_in_it(image: Image, arguments: list[str]) -> None:
     """Arguments in place of the default command reach `manifuse`, and the configuration in the image is sound."""
     process = image.start([*told("ENTRYPOINT")[0].words, *arguments])
-    log, _ = process.communicate(timeout=30)
+    log, _ = process.communicate(timeout=HANGING)
 
     assert process.returncode == 0, log.decode()

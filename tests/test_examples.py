@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import bcrypt
 import jsonschema
 import pytest
 from click.testing import CliRunner
 
+from certificates import Authority
 from proxy.cli import main
 from proxy.merge.convention import CONVENTIONS, DEFAULT_TOKENS, TOKENS
 from proxy.merge.plan import Guessed, Plan, Source, Written, plan_tag
@@ -23,12 +25,14 @@ from proxy.oci.platform import Platform
 from proxy.oci.reference import Repository, parse_image
 from proxy.settings.keys import Settings, UpstreamSettings, json_schema
 from proxy.settings.load import load
+from signing import pem, rsa_key
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "config"
 DEFAULT = CONFIG / "manifuse.toml"
 SCHEMA = CONFIG / "manifuse.schema.json"
 EXAMPLES = sorted((CONFIG / "examples").glob("*.toml"))
+ACCESS = sorted((CONFIG / "access").glob("*.toml"))  # one for each way of letting clients in
 PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if page.is_file()]
 MANUAL = ROOT / "docs" / "configuration.md"
 
@@ -195,13 +199,20 @@ def commands() -> list[str]:
     return list(found)
 
 
-@pytest.mark.parametrize("path", [DEFAULT, *EXAMPLES], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [DEFAULT, *EXAMPLES, *ACCESS], ids=lambda path: path.name)
 def test_a_configuration_file_passes_its_check(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`manifuse check` has nothing to say against any file in config/, once the password files are there."""
+    """`manifuse check` has nothing to say against any file in config/, once the files that it names are there."""
     monkeypatch.setenv("MANIFUSE_CACHE__DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path))
+    pair = Authority().server()
+    there = {
+        "tls.crt": pair.certificate,
+        "tls.key": pair.key,
+        "htpasswd": b"alice:" + bcrypt.hashpw(b"secret", bcrypt.gensalt(4)) + b"\n",
+        "token-service.pem": pem(rsa_key()),
+    }
     for name in re.findall(r'"/run/secrets/([^"]+)"', path.read_text()):
-        (tmp_path / name).write_text("secret\n")
+        (tmp_path / name).write_bytes(there.get(name, b"secret\n"))
     copy = tmp_path / path.name
     copy.write_text(path.read_text().replace("/run/secrets", str(tmp_path)))
 
@@ -210,7 +221,7 @@ def test_a_configuration_file_passes_its_check(path: Path, tmp_path: Path, monke
     assert result.exit_code == 0, result.output
 
 
-@pytest.mark.parametrize("path", [DEFAULT, *EXAMPLES], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [DEFAULT, *EXAMPLES, *ACCESS], ids=lambda path: path.name)
 def test_the_schema_takes_every_configuration_file(path: Path) -> None:
     """Editors that know the schema find nothing wrong in config/."""
     jsonschema.validate(tomllib.loads(path.read_text()), json_schema())
@@ -250,7 +261,16 @@ def test_the_default_file_shows_the_defaults() -> None:
     assert shown.rules[0].sources
     assert shown.upstream[0].credentials is not None
     assert shown.cache.model_copy(update={"dir": usual.cache.dir}) == usual.cache
-    assert shown.model_copy(update={"upstream": (), "rule": (), "cache": usual.cache}) == usual
+    assert shown.tls.certificate is not None
+    examples = {"upstream": (), "rule": (), "cache": usual.cache, "tls": usual.tls, "admin_token_file": None}
+    assert shown.model_copy(update=examples) == usual
+
+
+def test_every_way_of_letting_clients_in_has_an_example() -> None:
+    """But for letting in everybody, which is what happens without a word."""
+    modes = {load(path).access.mode: path.stem for path in ACCESS}
+
+    assert modes == {mode: mode for mode in ("htpasswd", "token", "upstream")}
 
 
 def test_every_way_of_naming_images_has_an_example() -> None:
@@ -345,7 +365,9 @@ def test_a_command_that_is_named_exists(line: str) -> None:
     assert flags <= known
 
 
-@pytest.mark.parametrize("page", [*PAGES, CONFIG / "clients" / "README.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [*PAGES, *sorted(CONFIG.glob("*/README.md"))], ids=lambda page: str(page.relative_to(ROOT))
+)
 def test_a_link_leads_somewhere(page: Path) -> None:
     """Every relative link on a page is to a file that is there."""
     links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text())

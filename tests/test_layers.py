@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,13 +18,18 @@ ONLY_IN = {
     "uvloop": {"cli"},
     "pydantic": {"settings"},
     "pydantic_settings": {"settings"},
+    "bcrypt": {"access"},
     "click": {"cli"},
-    "rich": {"cli", "publishing"},
+    "cryptography": {"access"},
+    "jwt": {"access"},
+    "rich": {"publishing", "showing"},
 }
 # What a pure package may import of the standard library and of others.
 PURE = {
     "__future__",
     "abc",
+    "base64",
+    "binascii",
     "collections",
     "contextlib",
     "dataclasses",
@@ -75,3 +81,12 @@ def test_the_table_names_real_modules() -> None:
     """Every name in the table is a module, so that a typing error can't open it."""
     assert {name for names in ONLY_IN.values() for name in names} <= {package(path) for path in MODULES}
     assert {name for name in PURE if name != "orjson"} <= sys.stdlib_module_names
+
+
+def test_a_service_loads_nothing_that_only_commands_need() -> None:
+    """What draws tables and tracebacks, and the demo's registry, would take 5 MiB of every process."""
+    heavy = {"rich", "pygments", "tarfile", "proxy.demo", "proxy.memory", "bcrypt", "cryptography", "jwt"}
+    code = f"import sys, proxy.cli; print(*{heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)
+
+    assert done.stdout.split() == []

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import pytest
 from yarl import URL
 
@@ -18,9 +19,9 @@ from proxy.merge.template import Template
 from proxy.oci.errors import NameUnknown
 from proxy.oci.platform import Platform
 from proxy.oci.reference import Repository
-from proxy.settings.keys import Settings, UpstreamSettings, json_schema
+from proxy.settings.keys import CredentialSettings, Settings, UpstreamSettings, json_schema
 from proxy.settings.load import SettingsInvalid, load
-from proxy.settings.text import parse_duration, parse_listen, parse_size, parse_url
+from proxy.settings.text import parse_duration, parse_listen, parse_rate, parse_size, parse_url
 
 SECRET = "correct horse battery staple"
 UPSTREAM = '[[upstream]]\nname = "registry"\nurl = "http://127.0.0.1:5000"\n'
@@ -85,6 +86,19 @@ def test_a_size_is_a_whole_number_with_a_unit(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [("100/s", 100.0), ("3000/m", 50.0), ("1/h", 1 / 3600), ("0/s", None), ("1.5/s", None), (10, None)],
+)
+def test_a_rate_is_a_number_for_a_time(text: object, rate: float | None) -> None:
+    """Rates are read as a number for each second; none at all is no rate."""
+    if rate is None:
+        with pytest.raises(ValueError, match="a number of requests for a time was expected"):
+            parse_rate(text)
+    else:
+        assert parse_rate(text) == pytest.approx(rate)
+
+
 @pytest.mark.parametrize("value", [64, 1.5, None, "", "64", "1.5GiB", "64 MiB", "64M", "64mib", "-1B", "1TiB", "1B\n"])
 def test_anything_else_is_no_size(value: object) -> None:
     """A number without its unit is refused."""
@@ -125,7 +139,8 @@ def test_a_url_may_have_a_path(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [None, 5000, "", "registry.example", "registry.example:5000", "ftp://registry.example", "http://", "http:"]
+    "value",
+    [None, 5000, "", "registry.example", "registry.example:5000", "ftp://registry.example", "http://", "http://[]@"],
 )
 def test_anything_else_is_no_url(value: object) -> None:
     """An address without its scheme is refused: http is never chosen for anybody."""
@@ -162,15 +177,34 @@ def test_the_environment_wins_over_the_file_and_flags_over_both(file: Path, monk
     assert (settings.listen[1], settings.admin_listen[1], settings.drain) == (3, 2, 1.0)
 
 
+def test_a_problem_is_told_where_it_is(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file isn't blamed for what a variable or a flag says; a variable holds a list as a whole."""
+    file.write_text(f'drain = "long"\nlisten = ":1"\n{UPSTREAM}\n[cache]\nmemory = "much"\n')
+    monkeypatch.setenv("MANIFUSE_CACHE__TAG_TTL", "short")
+    monkeypatch.setenv("MANIFUSE_RULE", '[{"match": "a", "sources": [{}], "upstream": "nobody"}]')
+
+    with pytest.raises(SettingsInvalid) as refused:
+        load(file, {"listen": "there"})
+
+    assert {(problem.where, problem.key) for problem in refused.value.problems} == {
+        (str(file), "drain"),
+        (str(file), "cache.memory"),
+        ("environment", "cache.tag_ttl"),
+        ("environment", "rule[0].sources[0].image"),
+        ("environment", "rule[0].upstream"),
+        ("command line", "listen"),
+    }
+
+
 def written_defaults() -> dict[str, object]:
     """Return the variables for all keys that have a default, outside of lists, with that default."""
     schema = json_schema()
-    sections = {"": schema, "CACHE__": schema["$defs"]["CacheSettings"]}
+    sections = {"": schema, "CACHE__": schema["$defs"]["CacheSettings"], "LIMITS__": schema["$defs"]["LimitSettings"]}
     return {
         f"MANIFUSE_{prefix}{key.upper()}": described["default"]
         for prefix, section in sections.items()
         for key, described in section["properties"].items()
-        if "default" in described
+        if described.get("default") is not None
     }
 
 
@@ -218,6 +252,28 @@ def test_a_variable_that_is_no_json_is_refused_without_being_repeated(
     assert len(refused) == 1
     assert "JSON was expected" in refused[0]
     assert name.removeprefix("MANIFUSE_").lower() in refused[0]
+    assert SECRET not in refused[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("MANIFUSE_ACCESS_MODE", "MANIFUSE_ACCESS__MODE was expected, with two underscores behind the section"),
+        ("MANIFUSE_CACHE_DIR", "MANIFUSE_CACHE__DIR was expected, with two underscores behind the section"),
+        ("MANIFUSE_ACCES__MODE", "there is no such section"),
+        ("MANIFUSE_ACCESS__MODUS", "there is no such key"),
+    ],
+)
+def test_a_variable_that_was_meant_for_us_is_not_passed_over(
+    name: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever wrote it believes that it counts: that nobody may come in without a password, for instance."""
+    monkeypatch.setenv(name, SECRET)
+
+    refused = problems(None)
+
+    assert len(refused) == 1
+    assert expected in refused[0]
     assert SECRET not in refused[0]
 
 
@@ -341,6 +397,37 @@ def test_a_file_that_is_not_there_is_one_problem(tmp_path: Path) -> None:
     assert "line 1" in problems(tmp_path / "broken")[0]
 
 
+def test_lists_deeper_than_can_be_read_are_one_problem(tmp_path: Path) -> None:
+    """A file of brackets is told to be too deep, without a trace."""
+    (tmp_path / "deep").write_text("rule = " + "[" * 5000)
+
+    assert problems(tmp_path / "deep") == [": lists within lists are nested too deep"]
+
+
+def test_a_number_that_python_takes_no_longer_is_a_problem(tmp_path: Path) -> None:
+    """An integer of thousands of digits is no reason for a trace."""
+    (tmp_path / "long").write_text(f"workers = {'9' * 5000}\n")
+
+    assert problems(tmp_path / "long") == [": this is not TOML: an integer has too many digits"]
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("[access]\nmode = 'htpasswd'\nhtpasswd = 'users'\nallow = true", "access.allow"),
+        ("[access]\nmode = 'htpasswd'\nhtpasswd = 'users'\nallow = 1979-05-27", "access.allow"),
+        ("[access]\nmode = {long}", "access.mode"),
+        ("[[upstream]]\nurl = 'http://a.example'\nname = {long}", "upstream[0].name"),
+        ("[[upstream]]\nurl = 'http://a.example'\nname = 'a'\naliases = [{long}]", "upstream[0].aliases[0]"),
+    ],
+)
+def test_what_is_checked_as_a_whole_may_be_anything(tmp_path: Path, text: str, key: str) -> None:
+    """What contradicts itself is looked for in what is written, whatever its type; hexadecimal has no limit."""
+    (tmp_path / "odd").write_text(text.format(long="0x" + "f" * 5000))
+
+    assert [problem.partition(":")[0] for problem in problems(tmp_path / "odd")] == [key]
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -374,14 +461,89 @@ def test_a_file_that_is_not_there_is_one_problem(tmp_path: Path) -> None:
         ),
         pytest.param(
             '[[upstream]]\nname = "a"\nurl = "https://a.example"\ncredentials = { username = "u" }',
-            "upstream[0].credentials: either password or password_file was expected",
+            "upstream[0].credentials: exactly one of password, password_file, password_env, identity_token, ",
             id="no password",
         ),
         pytest.param(
             '[[upstream]]\nname = "a"\nurl = "https://a.example"\n'
             'credentials = { username = "u", password = "p", password_file = "f" }',
-            "upstream[0].credentials: either password or password_file was expected",
+            "upstream[0].credentials: exactly one of password, password_file, password_env, identity_token, ",
             id="two passwords",
+        ),
+        pytest.param(
+            f'{UPSTREAM}credentials = [{{ username = "u", password = "p" }}, {{ match = "a/*" }}]',
+            "upstream[0].credentials[1]: exactly one of password, ",
+            id="no way in the second",
+        ),
+        pytest.param(
+            f'{UPSTREAM}credentials = {{ password_env = "SECRET" }}',
+            "upstream[0].credentials.username: a password needs a user name",
+            id="no user name",
+        ),
+        pytest.param(
+            f'{UPSTREAM}credentials = {{ helper = "pass", username = "u" }}',
+            "upstream[0].credentials.username: helper knows the user name",
+            id="a user name for a helper",
+        ),
+        pytest.param(
+            f'{UPSTREAM}credentials = {{ identity_token = "t", helper_timeout = "1s" }}',
+            "upstream[0].credentials.helper_timeout: there is no helper here",
+            id="patience with nobody",
+        ),
+        pytest.param(
+            f'{UPSTREAM}credentials = {{ helper = "../pass" }}',
+            "upstream[0].credentials.helper: string should match pattern",
+            id="a helper elsewhere",
+        ),
+        pytest.param(
+            f"{UPSTREAM}credentials = 5",
+            'upstream[0].credentials: "docker-config", "client", a table or an array of tables was expected',
+            id="no credentials",
+        ),
+        pytest.param(
+            f'{UPSTREAM}credentials = "docker"',
+            "upstream[0].credentials: input should be 'docker-config'",
+            id="some other word",
+        ),
+        pytest.param(
+            f'{UPSTREAM}client_key = "key.pem"',
+            "upstream[0].client_key: a key needs the certificate it belongs to: client_certificate",
+            id="a key alone",
+        ),
+        pytest.param(
+            'admin_token = "t"\nadmin_token_file = "f"',
+            "admin_token: either admin_token or admin_token_file was expected",
+            id="two admin tokens",
+        ),
+        pytest.param(
+            '[tls]\ncertificate = "c"',
+            "tls.key: this key is missing: certificate and key go together",
+            id="a certificate alone",
+        ),
+        pytest.param(
+            '[tls]\nkey = "k"',
+            "tls.certificate: this key is missing: certificate and key go together",
+            id="a key alone",
+        ),
+        pytest.param(
+            "[tls]\nadmin = true",
+            "tls.certificate: this key is missing: without it there is no TLS",
+            id="TLS without a certificate",
+        ),
+        pytest.param(
+            '[tls]\ncertificate = "c"\nkey = "k"\nclient_auth = "required"',
+            "tls.client_ca: this key is missing: client_auth needs the authorities that count",
+            id="clients' certificates of nobody",
+        ),
+        pytest.param(
+            '[tls]\ncertificate = "c"\nkey = "k"\nclient_ca = "ca"',
+            'tls.client_auth: "optional" or "required" was expected: client_ca alone checks nobody',
+            id="authorities for nothing",
+        ),
+        pytest.param(
+            '[limits]\nrate = "0/s"',
+            'limits.rate: a number of requests for a time was expected, such as "100/s", "3000/m"',
+            id="a rate of nothing",
         ),
         pytest.param(
             '[[rule]]\nmatch = "*"\nsources = [{ image = "{name}-x86" }]\nconventions = ["tag-suffix"]',
@@ -428,6 +590,50 @@ def test_a_file_that_is_not_there_is_one_problem(tmp_path: Path) -> None:
             "rule[0].upstream: the name of an upstream was expected: there is none",
             id="rule on an upstream where there is none",
         ),
+        pytest.param(
+            'listen = "127.0.0.1:5080"\nadmin_listen = "127.0.0.1:5080"',
+            "admin_listen: another address than that of listen was expected",
+            id="both ports on one address",
+        ),
+        pytest.param(
+            'listen = ":5081"',
+            "admin_listen: another address than that of listen was expected",
+            id="one port within all interfaces of the other",
+        ),
+        pytest.param(
+            '[access]\nmode = "htpasswd"',
+            'access.htpasswd: this key is missing, mode = "htpasswd" needs it',
+            id="no htpasswd",
+        ),
+        pytest.param(
+            '[access]\nmode = "token"', 'access.token: this key is missing, mode = "token" needs it', id="no token"
+        ),
+        pytest.param(
+            '[[access.allow]]\nusers = ["alice"]',
+            'access.allow: it goes with mode = "htpasswd"',
+            id="rights without users",
+        ),
+        pytest.param(
+            '[access]\nmode = "htpasswd"\nhtpasswd = "f"\n[[access.allow]]\nupstream = "nobody"',
+            "access.allow[0].upstream: the name of an upstream was expected",
+            id="rights at a stranger",
+        ),
+        pytest.param(
+            '[access]\nmode = "upstream"',
+            'access.mode: at least one upstream with credentials = "client" was expected',
+            id="nobody takes the client's credentials",
+        ),
+        pytest.param(
+            '[access]\nmode = "upstream"\n[[upstream]]\nname = "a"\nurl = "https://a.example"\ncredentials = "client"\n'
+            '[[upstream]]\nname = "b"\nurl = "https://b.example"\ncredentials = "docker-config"',
+            'upstream[1].credentials: "client" or none was expected',
+            id="credentials that all clients would share",
+        ),
+        pytest.param(
+            '[[upstream]]\nname = "a"\nurl = "https://a.example"\ncredentials = "client"',
+            'upstream[0].credentials: "client" goes with access.mode = "upstream"',
+            id="the client's credentials in another mode",
+        ),
     ],
 )
 def test_a_contradiction_is_refused(file: Path, text: str, problem: str) -> None:
@@ -436,6 +642,28 @@ def test_a_contradiction_is_refused(file: Path, text: str, problem: str) -> None
 
     assert len(refused) == 1
     assert refused[0].startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("listen", "admin"),
+    [("127.0.0.1:0", "127.0.0.1:0"), ("10.0.0.1:5080", "127.0.0.1:5080"), (":5080", ":5081")],
+)
+def test_two_addresses_may_be_alike(file: Path, listen: str, admin: str) -> None:
+    """Two free ports are two ports, and one port of two hosts is as well."""
+    file.write_text(f'listen = "{listen}"\nadmin_listen = "{admin}"')
+
+    assert load(file).listen[1] == int(listen.rpartition(":")[2])
+
+
+def test_a_user_without_a_home_has_the_services_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As containers have them, whose user is but a number: that is no reason not to start."""
+
+    def homeless(_: str) -> Path:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr(platformdirs, "user_cache_path", homeless)
+
+    assert load(None).cache.dir == Path("/var/lib/manifuse")
 
 
 def test_a_name_may_be_its_own_alias(file: Path) -> None:
@@ -452,6 +680,9 @@ def test_a_name_may_be_its_own_alias(file: Path) -> None:
         {"username": "puller", "password": SECRET, "unknown": SECRET},
         {"username": "puller", "password": [SECRET]},
         {"password": SECRET},
+        {"identity_token": SECRET},
+        {"identity_token": SECRET, "helper": SECRET},
+        [{"identity_token": SECRET}, {"username": "puller", "password": SECRET}, SECRET],
         SECRET,
         [SECRET],
     ],
@@ -473,9 +704,7 @@ def test_the_password_is_there_for_those_who_need_it() -> None:
     """The composition root gets the password itself."""
     credentials = upstream(credentials={"username": "puller", "password": SECRET}).credentials
 
-    assert credentials not in (None, "docker-config")
-    assert not isinstance(credentials, str)
-    assert credentials is not None
+    assert isinstance(credentials, CredentialSettings)
     assert credentials.password is not None
     assert credentials.password.get_secret_value() == SECRET
 

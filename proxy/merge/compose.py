@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from proxy.merge.outcome import Found, ManyImages, SingleImage
@@ -49,11 +49,17 @@ class _Candidate:
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    """A candidate with the platform it gets; *fallback* is what a guess would make of it instead."""
+    """A candidate with the platform it gets.
+
+    Attributes:
+        fallback: What a guess would make of it instead.
+        intrudes: Whether the platform is its own word against the rule's: then it takes nobody else's place (S18).
+    """
 
     candidate: _Candidate
     platform: Platform
     fallback: Platform | None = None
+    intrudes: bool = False
 
 
 def compose(rule: Rule, found: Sequence[Found]) -> Composition:
@@ -109,7 +115,7 @@ def _place(candidate: _Candidate, trust: Trust) -> _Placed | None:
     if trust is Trust.REJECT:
         return None
     if trust is Trust.CONFIG or (trust is Trust.AUTO and isinstance(hint, Guessed)):
-        return _Placed(candidate, normalize(own), claimed if trust is Trust.AUTO else None)
+        return _Placed(candidate, normalize(own), claimed if trust is Trust.AUTO else None, intrudes=True)
     return _Placed(candidate, claimed)
 
 
@@ -143,7 +149,7 @@ def _spread(placed: Sequence[_Placed]) -> list[_Placed]:
         if spot.fallback and spot.fallback.key not in taken and _rivals(spot, placed):
             taken.remove(spot.platform.key)
             taken.append(spot.fallback.key)
-            spread.append(replace(spot, platform=spot.fallback))
+            spread.append(replace(spot, platform=spot.fallback, intrudes=False))
         else:
             spread.append(spot)
     return spread
@@ -156,25 +162,43 @@ def _rivals(spot: _Placed, placed: Sequence[_Placed]) -> bool:
 
 
 def _first_wins(placed: Sequence[_Placed]) -> tuple[list[Child], list[str]]:
-    """Keep one image per platform, the first source's."""
+    """Keep one image per platform, the first source's of those that the rule doesn't speak against."""
     by_platform: dict[tuple[object, ...], Child] = {}
-    clashes = []
-    for spot in placed:
+    lost = []
+    for spot in sorted(placed, key=lambda spot: spot.intrudes):
         child = Child(spot.candidate.source, replace(spot.candidate.descriptor, platform=spot.platform))
         winner = by_platform.setdefault(spot.platform.key, child)
         if winner is not child and winner.descriptor.digest != child.descriptor.digest:
-            clashes.append(f"{child.source} is left out: {winner.source} is {spot.platform}, too, and comes first")
-    return list(by_platform.values()), clashes
+            lost.append((child, winner, "the rule says so" if spot.intrudes else "comes first"))
+    images = list(by_platform.values())
+    contributing = {image.source for image in images}
+    return images, [_clash(loser, winner, reason, contributing) for loser, winner, reason in lost]
+
+
+def _clash(loser: Child, winner: Child, reason: str, contributing: Collection[Source]) -> str:
+    """Say who lost to whom: a source, or an image of one that brings others."""
+    left_out = _image(loser) if loser.source in contributing else loser.source
+    instead = _image(winner) if winner.source == loser.source else winner.source
+    return f"{left_out} is left out: {instead} is {loser.descriptor.platform}, too, and {reason}"
+
+
+def _image(child: Child) -> str:
+    return f"{child.descriptor.digest} of {child.source}"
 
 
 def _attestations(found: Sequence[Found], images: Sequence[Child]) -> list[Child]:
-    """Return the attestation entries of those images that survived, each once."""
+    """Return the attestation entries of those images that survived, each once.
+
+    A source's entries count for what it brings: the others weren't fetched, as nobody may be told of them (law 9).
+    """
     surviving = {image.descriptor.digest for image in images}
     kept: dict[tuple[Digest, Digest], Child] = {}
     for each in found:
-        for entry in each.kind.children if isinstance(each.kind, ManyImages) else ():
+        entries = each.kind.children if isinstance(each.kind, ManyImages) else ()
+        brought = surviving & {image.digest for image in select(each.source, entries)}
+        for entry in entries:
             subject = entry.attests
-            if subject is not None and subject in surviving:
+            if subject is not None and subject in brought:
                 unknown = replace(entry, platform=Platform(UNKNOWN, UNKNOWN))
                 kept.setdefault((entry.digest, subject), Child(each.source, unknown))
     return list(kept.values())

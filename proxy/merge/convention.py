@@ -6,8 +6,8 @@ Debian, `x86` may be 386, `arm` may be anything.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping
+from functools import cache, lru_cache
 from typing import Final
 
 from proxy.merge.template import Template
@@ -26,6 +26,8 @@ CONVENTIONS: Final[Mapping[str, str]] = {
     NAMESPACE: "TOKEN/{name}:{tag}",
     TAG_PREFIX: "{repository}:TOKEN-{tag}",
 }
+
+_REMEMBERED: Final = 4096  # words of rules: each cold tag of a repository without a written source needs a dozen
 
 DEFAULT_CONVENTIONS: Final = (REPOSITORY_SUFFIX, TAG_SUFFIX)
 DEFAULT_PLATFORMS: Final = (Platform("linux", "amd64"), Platform("linux", "arm64"))
@@ -81,7 +83,8 @@ TOKENS: Final[Mapping[str, tuple[Platform, ...]]] = {
 }
 
 
-def tokens_for(platforms: Sequence[Platform]) -> tuple[str, ...]:
+@lru_cache(maxsize=_REMEMBERED)
+def tokens_for(platforms: tuple[Platform, ...]) -> tuple[str, ...]:
     """Return the tokens to try for *platforms*, in the order of the platforms; none written means the default."""
     if not platforms:
         return DEFAULT_TOKENS
@@ -94,7 +97,8 @@ def tokens_for(platforms: Sequence[Platform]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def meanings(token: str, platforms: Sequence[Platform]) -> tuple[Platform, ...]:
+@lru_cache(maxsize=_REMEMBERED)
+def meanings(token: str, platforms: tuple[Platform, ...]) -> tuple[Platform, ...]:
     """Return what *token* may mean where *platforms* are looked for, likeliest first.
 
     A platform that was asked for by name is likelier than the token's usual meaning: `arm` is arm/v7 to a rule

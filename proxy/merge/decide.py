@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from proxy.merge.coherence import incoherence
 from proxy.merge.compose import Child, Composition, compose
@@ -11,11 +12,14 @@ from proxy.merge.entry import Entry, Part
 from proxy.merge.freshness import Freshness
 from proxy.merge.index import order, render
 from proxy.merge.outcome import Absent, Failed, Found, ManyImages, OtherArtifact, Outcome, SingleImage
-from proxy.merge.plan import Guessed, Hint, Plan
+from proxy.merge.plan import Guessed, Plan
 from proxy.merge.rule import Base, OnPartial
 from proxy.oci.content import Descriptor, Manifest
 from proxy.oci.errors import ManifestUnknown, NoAnswer, Refused, RegistryError, Unreachable
+from proxy.oci.mediatype import INDEXES
 from proxy.oci.platform import Platform, covers
+
+_SHOWN: Final = 4  # sources that an error names for one cause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,10 +66,14 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """The last whole generation, because what could be made now is incomplete or mixes releases: *reason* says."""
+    """The last whole generation, because what could be made now is incomplete or mixes releases: *reason* says.
+
+    *parts* is what could be made now made of.
+    """
 
     entry: Entry
     reason: str
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +105,7 @@ def decide(
         held: Seconds for which *previous* has been kept in place of a newer one.
     """
     believed = [_believe(plan, outcome, outcomes, previous) for outcome in outcomes]
+    believed = [_legible(plan, outcome, believed) for outcome in believed]
     base = next((o for o in believed if isinstance(o, Found) and o.source == plan.base), None)
     if base is not None and _already_whole(plan, base):
         return Pass(base, _default_child(plan, base.kind.children))
@@ -108,8 +117,10 @@ def decide(
     if base is not None and found == [base] and _nothing_wanted(plan, base):
         return Pass(base)
     verdict = _merge(plan, believed, found, previous)
-    kept = _worth_keeping(plan, verdict, previous, held) if isinstance(verdict, Serve) and previous else ""
-    return Keep(previous, kept) if previous and kept else verdict
+    if isinstance(verdict, Refuse) or previous is None:
+        return verdict
+    reason = _worth_keeping(plan, verdict, previous, held)
+    return Keep(previous, reason, verdict.parts) if reason else verdict
 
 
 def _worth_keeping(plan: Plan, serve: Serve, previous: Entry, held: float) -> str:
@@ -129,14 +140,20 @@ def _believe(plan: Plan, outcome: Outcome, outcomes: Sequence[Outcome], previous
     """
     if not isinstance(outcome, Failed) or not isinstance(outcome.error, Refused):
         return outcome
-    conjecture = outcome.source == plan.base or _is_conjecture(plan, outcome.source.hint)
+    conjecture = outcome.source == plan.base or plan.is_guess(outcome.source)
     seen = previous is not None and outcome.source.place in previous.digests()
     doubtful = plan.conjecture or any(isinstance(other, Found) for other in outcomes)
     return Absent(outcome.source, outcome.seconds) if conjecture and doubtful and not seen else outcome
 
 
-def _is_conjecture(plan: Plan, hint: Hint) -> bool:
-    return isinstance(hint, Guessed) and hint.token not in plan.proven
+def _legible(plan: Plan, outcome: Outcome, outcomes: Sequence[Outcome]) -> Outcome:
+    """Take an image whose config can't be read for no answer, unless it is all there is: nobody asks what it is for."""
+    if not isinstance(outcome, Found) or not isinstance(outcome.kind, SingleImage) or outcome.kind.unread is None:
+        return outcome
+    alone = all(isinstance(other, Absent) for other in outcomes if other is not outcome)
+    if alone and _nothing_wanted(plan, outcome):
+        return outcome
+    return Failed(outcome.source, outcome.kind.unread, outcome.seconds)
 
 
 def _already_whole(plan: Plan, base: Found) -> bool:
@@ -160,7 +177,10 @@ def _failure(plan: Plan, outcomes: Sequence[Outcome]) -> RegistryError | None:
     refusal = next((failure for failure in failures if isinstance(failure.error, Refused)), None)
     if refusal is not None:
         return Refused(f"{plan} needs {refusal.source}: {refusal.error.message}")
-    causes = "; ".join(f"{failure.source}: {failure.error.message}" for failure in failures)
+    sources: dict[str, list[str]] = {}
+    for failure in failures:
+        sources.setdefault(failure.error.message, []).append(str(failure.source))
+    causes = "; ".join(f"{_listed(names)}: {cause}" for cause, names in sources.items())
     waits = [failure.error.retry_after for failure in failures if failure.error.retry_after]
     alone = failures[0].error if len(outcomes) == 1 else None
     kind = type(alone) if isinstance(alone, NoAnswer) else Unreachable
@@ -213,11 +233,15 @@ def _nothing(plan: Plan, outcomes: Sequence[Outcome], composition: Composition) 
         return f"{plan} has nothing to serve: {'; '.join(composition.omissions)}"
     if not outcomes:
         return f"{plan} is unknown: {'; '.join(plan.impossible) or 'its rule asks for nothing'}"
-    asked = [str(outcome.source) for outcome in outcomes]
-    shown = ", ".join(asked[:4]) + (f" and {len(asked) - 4} more" if len(asked) > 4 else "")
-    return (
-        f"{plan} is unknown: none of {shown} exists" if len(asked) > 1 else f"{plan} is unknown: {shown} does not exist"
-    )
+    shown = _listed([str(outcome.source) for outcome in outcomes])
+    if len(outcomes) == 1:
+        return f"{plan} is unknown: {shown} does not exist"
+    return f"{plan} is unknown: none of {shown} exists"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Write *names* one after the other, of many the first four."""
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _part(found: Found, children: Sequence[Child]) -> Part:
@@ -228,7 +252,8 @@ def _part(found: Found, children: Sequence[Child]) -> Part:
 def _default_child(plan: Plan, children: Sequence[Descriptor]) -> Descriptor | None:
     """Return the child for clients that accept no index: of the default platform, or None."""
     default = plan.rule.default_platform
-    return next((child for child in children if _is(default, child.platform)), None)
+    images = (child for child in children if child.media_type not in INDEXES)
+    return next((image for image in images if _is(default, image.platform)), None)
 
 
 def _is(wanted: Platform, platform: Platform | None) -> bool:

@@ -93,7 +93,7 @@ def explain(plan: Plan, probes: Sequence[Probe], outcomes: Sequence[Outcome], ve
 def _question(plan: Plan, outcome: Outcome | Present, composition: Composition, verdict: Verdict) -> Question:
     merged = isinstance(verdict, Serve)
     children = [child.descriptor for child in composition.children if child.source == outcome.source]
-    result, says = _answer(outcome)
+    result, says = _answer(plan, outcome)
     return Question(
         source=str(outcome.source),
         expected=_expected(plan, outcome.source),
@@ -117,9 +117,9 @@ def _expected(plan: Plan, source: Source) -> str:
             return "as its config says"
 
 
-def _answer(outcome: Outcome | Present) -> tuple[str, str]:
+def _answer(plan: Plan, outcome: Outcome | Present) -> tuple[str, str]:
     if isinstance(outcome, Found):
-        return "found", _content(outcome.kind)
+        return "found", _content(plan, outcome.kind)
     match outcome:
         case Absent():
             return "absent", "does not exist"
@@ -130,10 +130,14 @@ def _answer(outcome: Outcome | Present) -> tuple[str, str]:
     assert_never(outcome)
 
 
-def _content(kind: Kind) -> str:
+def _content(plan: Plan, kind: Kind) -> str:
     match kind:
+        case SingleImage(platform=None) if plan.passes_through:
+            return "one image, of a platform that nobody asked for"
+        case SingleImage(unread=error) if error is not None:
+            return f"one image, whose config can't be read: {error.message}"
         case SingleImage(platform=platform):
-            return str(normalize(platform)) if platform else "one image, of a platform that nobody asked for"
+            return str(normalize(platform)) if platform else "one image, whose config names no platform"
         case ManyImages(children=children):
             known = [str(child.platform) for child in children if child.platform and not child.platform.is_unknown]
             return "an index of " + (", ".join(known) or "nothing runnable")

@@ -26,11 +26,16 @@ UNNAMED: Final = Release()
 
 @dataclass(frozen=True, slots=True)
 class SingleImage:
-    """The source is one image; *platform* and *release* are its config's words, None where it names no platform."""
+    """The source is one image; *platform* and *release* are its config's words, None where it names no platform.
+
+    Attributes:
+        unread: Why its config couldn't be read; None where it could. Only of what is at the virtual name itself.
+    """
 
     platform: Platform | None
     release: Release = UNNAMED
     children: tuple[Descriptor, ...] = ()
+    unread: RegistryError | None = None
 
 
 @dataclass(frozen=True, slots=True)

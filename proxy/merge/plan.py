@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from proxy.merge import convention
@@ -67,9 +66,9 @@ class Plan:
 
     Attributes:
         base: The virtual name itself, or None where the rule ignores it.
-        guessing: Whether *sources* are candidates, most of which don't exist: they are asked with HEAD first.
+        guessing: Whether *sources* has candidates, most of which don't exist: these are asked with HEAD first.
         conjecture: Whether it is a mere conjecture that *base* exists, so that being refused it means that it doesn't.
-        proven: Tokens of guesses that came true for this repository before: their repositories exist.
+        learned: What came true for other tags of this repository and narrows *sources*: their repositories exist.
         impossible: Sentences about sources whose names would break the grammar.
     """
 
@@ -81,13 +80,18 @@ class Plan:
     base: Source | None
     guessing: bool = False
     conjecture: bool = False
-    proven: frozenset[str] = frozenset()
+    learned: Learned | None = None
     impossible: tuple[str, ...] = ()
 
     @property
     def passes_through(self) -> bool:
-        """Whether the name itself is all there is, so that nobody needs to know what it is made of."""
-        return not self.sources and not self.rule.require
+        """Whether the name itself is all there should be, so that nobody needs to know what it is made of."""
+        return not self.sources and not self.impossible and not self.rule.require
+
+    def is_guess(self, source: Source) -> bool:
+        """Whether *source* follows from a word that came true for no other tag."""
+        hint = source.hint
+        return isinstance(hint, Guessed) and not (self.learned and hint.token in self.learned.tokens)
 
     def __str__(self) -> str:
         """Name the virtual tag as people do."""
@@ -105,7 +109,7 @@ def plan_tag(rule: Rule, upstream: str, repository: Repository, tag: Tag, learne
     base = None if rule.base is Base.IGNORE else Source(upstream, repository, tag)
     if rule.sources:
         return _explicit(rule, upstream, repository, tag, base)
-    learned = _still_true(learned, rule.conventions, now)
+    learned = _still_true(learned, rule, now)
     sources = _guesses(rule, upstream, repository, tag, learned)
     return Plan(
         rule=rule,
@@ -115,7 +119,7 @@ def plan_tag(rule: Rule, upstream: str, repository: Repository, tag: Tag, learne
         sources=tuple(source for source in sources if base is None or source.place != base.place),
         base=base,
         guessing=not _certain(rule, learned),
-        proven=frozenset(learned.tokens) if learned else frozenset(),
+        learned=learned,
     )
 
 
@@ -137,12 +141,6 @@ def plan_companion(
     )
 
 
-def learn(found: Sequence[Source], now: float) -> Learned | None:
-    """Return what to remember after the guesses *found* came true, or None where none of them was a guess."""
-    hints = [source.hint for source in found if isinstance(source.hint, Guessed)]
-    return Learned(hints[0].convention, tuple(sorted({hint.token for hint in hints})), now) if hints else None
-
-
 def _explicit(rule: Rule, upstream: str, repository: Repository, tag: Tag, base: Source | None) -> Plan:
     sources, impossible = [], []
     for each in rule.sources:
@@ -158,7 +156,7 @@ def _explicit(rule: Rule, upstream: str, repository: Repository, tag: Tag, base:
         upstream=upstream,
         repository=repository,
         tag=tag,
-        sources=tuple(sources),
+        sources=tuple(dict.fromkeys(sources)),
         base=None if base is None or base.place in places else base,
         impossible=tuple(impossible),
     )
@@ -185,9 +183,12 @@ def _certain(rule: Rule, learned: Learned | None) -> bool:
     return not learned.convention or set(rule.tokens_of(learned)) == set(learned.tokens)
 
 
-def _still_true(learned: Learned | None, conventions: Sequence[str], now: float) -> Learned | None:
-    if learned is None or (learned.convention and learned.convention not in conventions):
+def _still_true(learned: Learned | None, rule: Rule, now: float) -> Learned | None:
+    """Return what of *learned* holds under *rule*, which may have been another one then."""
+    if learned is None:
         return None
-    if not learned.convention and now - learned.learned_at > LEARNED_NOTHING_SECONDS:
-        return None
-    return learned
+    if not learned.convention:
+        return learned if now - learned.learned_at <= LEARNED_NOTHING_SECONDS else None
+    known = rule.tokens_of(None)
+    tokens = tuple(token for token in learned.tokens if token in known)
+    return replace(learned, tokens=tokens) if tokens and learned.convention in rule.conventions else None

@@ -42,7 +42,8 @@ def route(upstreams: Sequence[Names], address: Address, repository: Repository) 
 
     In order: the prefix (`/<alias>/v2/…`), `?ns=`, the first path component (`/v2/<alias>/…`), `Host`, the
     default. A prefix, a namespace or a first component that looks like a registry's host and is none of ours
-    is unknown, never somebody else's: asking the default for it would be asking a stranger.
+    is unknown, never somebody else's: asking the default for it would be asking a stranger. Where the upstream
+    is named already, only its host is taken off the path: another first component is part of the repository.
 
     Raises:
         NameUnknown: No configured upstream is meant.
@@ -51,7 +52,7 @@ def route(upstreams: Sequence[Names], address: Address, repository: Repository) 
     first, slash, rest = repository.partition("/")
     if slash:
         claimed = next((names for names in upstreams if names.claims(first)), None)
-        if claimed is not None and explicit in (None, claimed):
+        if claimed is not None and (explicit is None or (explicit is claimed and _looks_like_host(first))):
             return claimed.name, Repository.parse(rest)
         if explicit is None and _looks_like_host(first):
             raise NameUnknown(f"no upstream is called {first!r}")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import lru_cache
 from typing import Final
 
 from proxy.merge import convention
 from proxy.merge.freshness import Freshness
 from proxy.merge.template import Template
+from proxy.oci import glob
 from proxy.oci.platform import Platform
 from proxy.oci.reference import Repository, Tag
 
@@ -75,8 +74,8 @@ class Learned:
 
     Attributes:
         convention: The convention that won; empty where an index at the name itself made guessing needless.
-        tokens: Its tokens that were found. A platform none of whose tokens was found goes on being asked
-            for with all of them: the other architecture may be pushed later.
+        tokens: Those of its tokens that brought what they most likely mean. A platform none of whose tokens did
+            goes on being asked for with all of them: the other architecture may be pushed later.
         learned_at: Seconds since the epoch.
     """
 
@@ -130,11 +129,11 @@ class Rule:
 
     def matches(self, upstream: str, repository: Repository) -> bool:
         """Say whether this rule speaks of *repository* on *upstream*."""
-        return self.upstream in ("", upstream) and _glob(self.match).fullmatch(repository) is not None
+        return self.upstream in ("", upstream) and glob.matches(self.match, repository)
 
     def freshness_of(self, tag: Tag) -> Freshness:
         """Return how long answers for *tag* may be reused."""
-        fitting = (freshness for match, freshness in self.tag_freshness if _glob(match).fullmatch(tag))
+        fitting = (freshness for match, freshness in self.tag_freshness if glob.matches(match, tag))
         return next(fitting, self.freshness)
 
     def repositories(
@@ -157,16 +156,27 @@ class Rule:
         return bool(self.sources or self.conventions)
 
     def tokens_of(self, learned: Learned | None) -> tuple[str, ...]:
-        """Return all tokens to try, without those whose platform was already found by another name."""
+        """Return all tokens to try, without those that can bring nothing new: what they may mean was found before.
+
+        A token that comes earlier counts for more, and one that may mean something else, such as `x86` for 386, may
+        be pushed beside the others at any time: these go on being asked for, as what was learned changes no answer.
+        """
         tokens = convention.tokens_for(self.platforms)
         if learned is None:
             return tokens
-        found = {convention.meanings(token, self.platforms)[0] for token in learned.tokens}
-        return tuple(
-            token
-            for token in tokens
-            if token in learned.tokens or convention.meanings(token, self.platforms)[0] not in found
-        )
+        found, wanted = set[Platform](), list[str]()
+        for token in tokens:
+            meanings = convention.meanings(token, self.platforms)
+            if token in learned.tokens:
+                found.add(meanings[0])
+                wanted.append(token)
+            elif not found.issuperset(meanings):
+                wanted.append(token)
+        return tuple(wanted)
+
+    def platforms_of(self, tokens: Iterable[str]) -> set[Platform]:
+        """Return what *tokens* most likely mean here."""
+        return {convention.meanings(token, self.platforms)[0] for token in tokens}
 
     def templates(self, learned: Learned | None) -> Iterable[SourceTemplate]:
         """Return the templates of all sources, or of all guesses that may be right."""
@@ -202,10 +212,3 @@ def companion_rule(rule: Rule) -> Rule:
 def find(rules: Sequence[Rule], upstream: str, repository: Repository) -> Rule:
     """Return the first of *rules* that fits, else the one that passes the name through."""
     return next((rule for rule in rules if rule.matches(upstream, repository)), PASSTHROUGH)
-
-
-@lru_cache(maxsize=1024)
-def _glob(pattern: str) -> re.Pattern[str]:
-    parts = re.split(r"(\*\*|\*|\?)", pattern)
-    words = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
-    return re.compile("".join(words.get(part) or re.escape(part) for part in parts))

@@ -119,6 +119,7 @@ class Blob:
         chunks: The bytes, once. It raises `NoAnswer` when they end early or don't hash to the digest, so
             that whoever passes them on can break off instead of ending cleanly. Empty for a HEAD.
         file: Where the same bytes are for the kernel to send, instead of `chunks`; None where they are in no file.
+        streamed: Whether a connection to a registry is taken until the last of `chunks`.
     """
 
     digest: Digest
@@ -126,6 +127,7 @@ class Blob:
     part: ContentRange | None
     chunks: AsyncIterator[bytes]
     file: FileSlice | None = None
+    streamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

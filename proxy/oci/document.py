@@ -15,6 +15,7 @@ from proxy.oci.platform import Platform
 from proxy.oci.reference import Digest
 
 MAX_DESCRIPTORS: Final = 1024  # entries of one index, or layers of one image; real ones have a few dozen
+MAX_VALUES: Final = 1 << 17  # of one document; a list of empty objects takes thirty times its bytes when it is read
 _MAX_SIZE: Final = 1 << 53
 
 # Keys that make one kind of document readable as another (CVE-2021-41190); containers/image refuses the same.
@@ -72,8 +73,8 @@ def parse(body: bytes, content_type: str) -> Document:
             `Content-Type` contradict each other; the sentence says which.
     """
     document = _object(body, "manifest")
-    kinds = (mediatype.bare(content_type), str(document.get("mediaType")))
-    if document.get("schemaVersion") == 1 or any(kind in mediatype.SCHEMA1 for kind in kinds):
+    kinds = (mediatype.bare(content_type), document.get("mediaType"))
+    if document.get("schemaVersion") == 1 or any(kind in mediatype.SCHEMA1 for kind in kinds if isinstance(kind, str)):
         raise BadAnswer("the manifest is of schema 1, which no current client accepts")
     media_type = _media_type(document, mediatype.bare(content_type))
     if media_type in mediatype.INDEXES | mediatype.MANIFESTS and document.get("schemaVersion") != 2:
@@ -84,7 +85,9 @@ def parse(body: bytes, content_type: str) -> Document:
         return _manifest(document, media_type)
     if not media_type.startswith("application/"):
         raise BadAnswer(f"the answer's Content-Type is {media_type[:80]!r}, which no manifest has")
-    return Artifact(media_type, str(document.get("artifactType") or ""), _descriptors(document.get("blobs") or ()))
+    if not document.get("mediaType"):  # a gateway's own JSON has a type, too
+        raise BadAnswer(f"the answer's Content-Type is {media_type[:80]!r}, its body doesn't say that it is a manifest")
+    return Artifact(media_type, _text(document, "artifactType"), _descriptors(document.get("blobs") or ()))
 
 
 def parse_platform(config: bytes) -> Platform | None:
@@ -116,6 +119,8 @@ def platform_fields(platform: Platform) -> dict[str, Any]:
 
 
 def _object(body: bytes, what: str) -> Json:
+    if body.count(b",") + body.count(b"{") + body.count(b"[") > MAX_VALUES:  # those in strings count, too
+        raise BadAnswer(f"the {what} has more than {MAX_VALUES} values")
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -158,9 +163,9 @@ def _manifest(document: Json, media_type: str) -> Image | Artifact:
     _refuse(document, _NOT_IN_MANIFEST, "an image manifest")
     config = _descriptor(document.get("config"))
     layers = _descriptors(document.get("layers") or ())
-    if config.media_type not in mediatype.IMAGE_CONFIGS or document.get("artifactType"):
-        kind = document.get("artifactType") or config.media_type
-        return Artifact(media_type, str(kind), (config, *layers))
+    artifact_type = _text(document, "artifactType")
+    if config.media_type not in mediatype.IMAGE_CONFIGS or artifact_type:
+        return Artifact(media_type, artifact_type or config.media_type, (config, *layers))
     return Image(media_type, config, layers)
 
 
@@ -185,7 +190,7 @@ def _descriptor(value: object) -> Descriptor:
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < _MAX_SIZE:
         raise BadAnswer("a descriptor of the manifest has no valid size")
     try:
-        digest = Digest.parse(str(value.get("digest")))
+        digest = Digest.parse(_text(value, "digest"))
     except DigestInvalid as error:
         raise BadAnswer(f"a descriptor of the manifest has a bad digest: {error.message}") from None
     return Descriptor(

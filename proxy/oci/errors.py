@@ -68,6 +68,18 @@ class Unauthorized(Denial):
     code = "UNAUTHORIZED"
     status = 401
 
+    def __init__(self, message: str, *, challenge: str = "") -> None:
+        """Keep the *challenge* for `WWW-Authenticate`: how to say it."""
+        super().__init__(message)
+        self.challenge = challenge
+
+
+class Denied(Denial):
+    """Whoever asks is known, and may not."""
+
+    code = "DENIED"
+    status = 403
+
 
 class NotFound(Denial):
     """The thing doesn't exist."""
@@ -159,8 +171,13 @@ class Refused(RegistryError):
 
 
 class NoAnswer(RegistryError):
-    """Nothing was learned about what exists: no connection, no time, no sense."""
+    """Nothing was learned about what exists: no connection, no time, no sense.
 
+    Attributes:
+        told: Whether operators were told: many may wait for the same answer that doesn't come.
+    """
+
+    told: bool = False
     code = "UNAVAILABLE"
     status = 503
 
@@ -175,6 +192,14 @@ class TimedOut(NoAnswer):
 
 class Overloaded(NoAnswer):
     """The upstream answered 429 or a 5xx."""
+
+
+class Crowded(NoAnswer):
+    """The upstream wasn't asked: all connections to it that we may have are in use, which isn't its fault."""
+
+
+class Unreadable(NoAnswer):
+    """What was kept can't be read: whether it was isn't known either."""
 
 
 class BadAnswer(NoAnswer):

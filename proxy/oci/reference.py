@@ -131,4 +131,4 @@ def parse_image(text: str) -> tuple[Repository, Reference]:
 
 def _show(text: str) -> str:
     """Quote bad input for an error: escaped, and never more of it than a line holds."""
-    return ascii(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")
+    return ascii(text[:_SHOWN]) + ("…" if len(text) > _SHOWN else "")

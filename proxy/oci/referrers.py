@@ -69,7 +69,7 @@ def described(manifest: Manifest) -> tuple[Digest, Descriptor] | None:
     """
     document = orjson.loads(manifest.body)
     try:
-        subject = Digest.parse(str(document["subject"]["digest"]))
+        subject = Digest.parse(document["subject"]["digest"])
     except (KeyError, TypeError, DigestInvalid):
         return None
     config, annotations = document.get("config"), document.get("annotations")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import Discriminator, Field, SecretStr, Tag
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -28,6 +27,8 @@ from proxy.merge.rule import (
 from proxy.merge.template import manifest_tool
 from proxy.oci.platform import Platform
 from proxy.oci.reference import DOCKER_HUB
+from proxy.settings.access import AccessSettings
+from proxy.settings.section import Section
 from proxy.settings.text import (
     NAME,
     ConventionName,
@@ -35,6 +36,7 @@ from proxy.settings.text import (
     Listen,
     NetworkText,
     PlatformText,
+    Rate,
     Size,
     Status,
     TemplateText,
@@ -45,27 +47,59 @@ from proxy.settings.text import (
 )
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        use_attribute_docstrings=True,
-        hide_input_in_errors=True,  # it may be a secret
-    )
+class CredentialSettings(Section):
+    """Who we are to an upstream: a user name with a password, an identity token, or who knows."""
 
-
-class CredentialSettings(_Section):
-    """A user name and where the password is."""
-
-    username: str = Field(min_length=1)
+    match: str = Field(default="**", min_length=1)
+    """Glob over the repository, as the registry calls it; the first that fits counts."""
+    username: str = ""
     """The user name."""
     password: SecretStr | None = None
     """The password itself; better kept in a file."""
     password_file: Path | None = None
-    """A file that holds the password alone; read at the start."""
+    """A file that holds the password alone; read again when it changes."""
+    password_env: str | None = Field(default=None, min_length=1)
+    """The environment variable that holds the password; read at the start."""
+    identity_token: SecretStr | None = None
+    """An OAuth2 refresh token, which is exchanged for tokens; better kept in a file."""
+    identity_token_file: Path | None = None
+    """A file that holds the refresh token alone; read again when it changes."""
+    docker_config: Path | None = None
+    """A docker `config.json`, or a mounted `.dockerconfigjson` of Kubernetes; read again when it changes."""
+    helper: str | None = Field(default=None, pattern=f"^{NAME}$")
+    """A credential helper, such as "ecr-login" for docker-credential-ecr-login."""
+    helper_timeout: Duration = 10.0
+    """How long a credential helper may take."""
+    helper_lifetime: Duration = 300.0
+    """How long its answer counts before it is asked again."""
 
 
-class TimeoutSettings(_Section):
+def _way(value: object) -> str | None:
+    """Return which of the three ways to write credentials this is, so that only its own problems are told."""
+    match value:
+        case str():
+            return "literal[word]"
+        case Mapping() | CredentialSettings():
+            return "CredentialSettings"
+        case list() | tuple():
+            return "tuple[tables]"
+        case _:
+            return None
+
+
+_Credentials = Annotated[
+    Annotated[Literal["docker-config", "client"], Tag("literal[word]")]
+    | Annotated[CredentialSettings, Tag("CredentialSettings")]
+    | Annotated[tuple[CredentialSettings, ...], Tag("tuple[tables]")],
+    Discriminator(
+        _way,
+        custom_error_type="credentials",
+        custom_error_message='"docker-config", "client", a table or an array of tables was expected',
+    ),
+]
+
+
+class TimeoutSettings(Section):
     """Time limits of requests to an upstream."""
 
     connect: Duration = 5.0
@@ -78,7 +112,7 @@ class TimeoutSettings(_Section):
     """Between two reads of a blob."""
 
 
-class UpstreamSettings(_Section):
+class UpstreamSettings(Section):
     """A registry behind the proxy."""
 
     name: str = Field(pattern=f"^{NAME}$")
@@ -89,10 +123,12 @@ class UpstreamSettings(_Section):
     """Names clients may use for it: in `?ns=`, `Host`, and as first path component."""
     default: bool = False
     """Whether it gets the names that no alias claims. The only upstream always does."""
-    credentials: Literal["docker-config"] | CredentialSettings | None = None
-    """A user name and password, or "docker-config" for what `docker login` has written."""
+    credentials: _Credentials | None = None
+    """Who we are there; several by repository; "docker-config": from `docker login`; "client": each client."""
     auth_realms: tuple[str, ...] = ()
     """Origins of token services that may get the credentials, beside the upstream's own and its siblings."""
+    redirect_hosts: tuple[str, ...] = ()
+    """Hosts or origins that redirects may lead to although they are on private addresses."""
     missing_status: tuple[Status, ...] | None = None
     """Statuses that mean "does not exist"; 404 always does. Docker Hub's default is [401, 404]."""
     blobs: Literal["stream", "redirect", "cache"] = "stream"
@@ -109,8 +145,23 @@ class UpstreamSettings(_Section):
     """Time limits."""
     ca_file: Path | None = None
     """Certificates to trust instead of the system's."""
+    client_certificate: Path | None = None
+    """The certificate that we show, with those that signed it, as PEM."""
+    client_key: Path | None = None
+    """Its key, where the certificate's file doesn't hold it."""
     insecure_skip_verify: bool = False
     """Whether any certificate will do. Nobody should need this."""
+
+    @property
+    def credential_tables(self) -> tuple[tuple[str, CredentialSettings], ...]:
+        """Return what `credentials` says as tables, each with its key below the upstream's."""
+        match self.credentials:
+            case CredentialSettings() as one:
+                return (("credentials", one),)
+            case tuple() as several:
+                return tuple((f"credentials[{n}]", each) for n, each in enumerate(several))
+            case _:
+                return ()
 
     @property
     def is_docker_hub(self) -> bool:
@@ -132,7 +183,7 @@ class UpstreamSettings(_Section):
         return Names(self.name, frozenset(word.lower() for word in words), default=self.default or alone)
 
 
-class SourceSettings(_Section):
+class SourceSettings(Section):
     """One image that a rule merges."""
 
     image: TemplateText
@@ -143,7 +194,7 @@ class SourceSettings(_Section):
     """Where it is; without it, where the virtual name is."""
 
 
-class TagSettings(_Section):
+class TagSettings(Section):
     """How long answers for some tags of a rule may be reused."""
 
     match: str = Field(min_length=1)
@@ -160,7 +211,7 @@ class TagSettings(_Section):
     """How long a tag that doesn't exist isn't asked for again."""
 
 
-class RuleSettings(_Section):
+class RuleSettings(Section):
     """What virtual repositories are made of. Either `sources`, `conventions` or `template`."""
 
     match: str = Field(min_length=1)
@@ -236,10 +287,20 @@ class RuleSettings(_Section):
             yield SourceTemplate(manifest_tool(self.template, platform), platform)
 
 
-class CacheSettings(_Section):
+def _cache_folder() -> Path:
+    """Return the user's, or where one is a number alone, as in containers, that of a service."""
+    import platformdirs  # noqa: PLC0415 - memory that a service which is told its folder doesn't need
+
+    try:
+        return platformdirs.user_cache_path("manifuse")
+    except RuntimeError:
+        return Path("/var/lib/manifuse")
+
+
+class CacheSettings(Section):
     """What is remembered, and how long."""
 
-    dir: Path = Field(default_factory=lambda: platformdirs.user_cache_path("manifuse"))
+    dir: Path = Field(default_factory=_cache_folder)
     """Where manifests, configs and tags are kept."""
     memory: Size = 64 << 20
     """Bytes of them kept in memory."""
@@ -270,13 +331,63 @@ class CacheSettings(_Section):
         )
 
 
-class HooksSettings(_Section):
+class HooksSettings(Section):
     """Events from registries, posted to /hooks/<upstream> on the admin port."""
 
     secret: SecretStr | None = None
     """What the Authorization header of a notification must hold; without it none is taken."""
     secret_file: Path | None = None
     """A file that holds the secret alone; read at the start."""
+
+
+class TlsSettings(Section):
+    """TLS on the registry port, from version 1.2 on. All files are read again when they change."""
+
+    certificate: Path | None = None
+    """PEM file with the certificate, and behind it those between it and the root. Without one the port speaks http."""
+    key: Path | None = None
+    """PEM file with its private key, without a password."""
+    client_ca: Path | None = None
+    """PEM file with the authorities that may have issued clients' certificates."""
+    client_auth: Literal["none", "optional", "required"] = "none"
+    """Whether clients show a certificate; one that is shown has to be valid."""
+    admin: bool = False
+    """Whether the admin port speaks TLS, too. Probes and Prometheus have to know, then."""
+
+
+class LimitSettings(Section):
+    """What clients may take of the registry port. Each worker counts for itself."""
+
+    connections: int = Field(default=10_000, ge=1)
+    """Connections at most. One more is answered with 503, or closed."""
+    connections_per_client: int = Field(default=5000, ge=0)
+    """Those of one address, IPv6: of one /64; 0 for any number. One more is answered with 429, or closed."""
+    requests: int = Field(default=5000, ge=1)
+    """Requests in flight at most, downloads among them. One more is answered with 503."""
+    requests_per_client: int = Field(default=2500, ge=0)
+    """Those of one address; 0 for any number. One more is answered with 429."""
+    streams_per_client: int = Field(default=0, ge=0)
+    """Blobs on their way from registries to one address, not from disk; 0 for any number. One more is 429."""
+    rate: Rate | None = None
+    """Requests that one address may send, such as "100/s" or "3000/m". What comes faster is answered with 429."""
+    burst: int = Field(default=200, ge=1)
+    """Requests that it may send at once before `rate` counts."""
+    upload_max: Size = 20 << 30
+    """Bytes of one upload. A larger one is answered with 413."""
+    manifests_max: Size = Field(default=256 << 20, ge=16 << 20)
+    """Bytes of all manifests that are being pushed, 16MiB at least; of one address half. More is answered with 503."""
+    header_max: Size = Field(default=64 << 10, ge=4 << 10)
+    """Bytes of a request's head, 4KiB at least. A larger one is answered with 431."""
+    header_fields: int = Field(default=128, ge=32, le=10_000)
+    """Header fields of a request. One with more is answered with 431."""
+    head_timeout: Duration = Field(default=30.0, gt=0)
+    """For a request's head to arrive, and for a TLS handshake; then 408."""
+    idle_timeout: Duration = Field(default=150.0, gt=0)
+    """How long a connection on which nothing is asked stays open: longer than clients keep one, so that they close."""
+    body_timeout: Duration = Field(default=60.0, gt=0)
+    """For each 16 KiB of a request's body to arrive, or its end; then 408."""
+    send_timeout: Duration = Field(default=60.0, gt=0)
+    """How long a client may take nothing of an answer; then its connection is closed."""
 
 
 class Settings(BaseSettings):
@@ -296,9 +407,13 @@ class Settings(BaseSettings):
     listen: Listen = ("127.0.0.1", 5080)
     """Address of the registry API; port 0 means a free one."""
     admin_listen: Listen = ("127.0.0.1", 5081)
-    """Address of /healthz, /readyz, /metrics and /explain."""
+    """Address of /healthz, /readyz, /metrics and /explain. Off loopback all but the first two want a token."""
+    admin_token: SecretStr | None = None
+    """What the admin port's pages want as `Authorization: Bearer …`, all but /healthz and /readyz."""
+    admin_token_file: Path | None = None
+    """A file that holds the token alone; read again when it changes."""
     workers: Workers = 1
-    """Processes that share the port and the cache folder; "auto" for one for each core."""
+    """Processes that share the port and the cache folder; "auto" for one for each core within a CPU limit."""
     request_budget: Duration = 10.0
     """Within it a client gets response headers, whatever the upstreams do."""
     drain: Duration = 25.0
@@ -306,7 +421,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Events less important than this are not logged. Requests are logged at info."""
     trusted_proxies: tuple[NetworkText, ...] = ()
-    """Networks of reverse proxies in front whose `X-Forwarded-Host` and `X-Forwarded-Proto` count."""
+    """Networks of reverse proxies in front whose `X-Forwarded-Host`, `-Proto` and `-For` count."""
     hot: bool = True
     """Whether requests for manifests that repeat byte for byte are answered without being read again."""
     watch: bool = False
@@ -317,8 +432,14 @@ class Settings(BaseSettings):
     """The first rule whose match fits a repository is used. Without any, the default conventions hold."""
     cache: CacheSettings = Field(default_factory=CacheSettings)
     """What is remembered, and how long."""
+    access: AccessSettings = Field(default_factory=AccessSettings)
+    """Who may come in."""
     hooks: HooksSettings = Field(default_factory=HooksSettings)
     """Events from registries, which shorten the wait for the next check."""
+    tls: TlsSettings = Field(default_factory=TlsSettings)
+    """TLS on the registry port."""
+    limits: LimitSettings = Field(default_factory=LimitSettings)
+    """What clients may take of the registry port."""
 
     @classmethod
     def settings_customise_sources(

@@ -18,6 +18,7 @@ _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _BYTES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _DURATION: Final = r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)"
 _SIZE: Final = r"([0-9]+)(B|KiB|MiB|GiB|KB|MB|GB)"
+_RATE: Final = r"([0-9]{1,9})/(s|m|h)"
 FOREVER: Final = "forever"
 AUTO: Final = "auto"
 MOST_WORKERS: Final = 64
@@ -45,6 +46,14 @@ def parse_size(value: object) -> int:
     return int(match[1]) * _BYTES[match[2]]
 
 
+def parse_rate(value: object) -> float:
+    """Read `"100/s"`, `"3000/m"`, `"500/h"` as a number for each second. Raises `ValueError`."""
+    match = re.fullmatch(_RATE, value) if isinstance(value, str) else None
+    if match is None or not int(match[1]):
+        raise ValueError('a number of requests for a time was expected, such as "100/s", "3000/m"')
+    return int(match[1]) / _SECONDS[match[2]]
+
+
 def parse_listen(value: object) -> tuple[str, int]:
     """Read `host:port`, `[::1]:port` or `:port` for all addresses. Raises `ValueError`."""
     host, colon, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
@@ -58,7 +67,7 @@ def parse_url(value: object) -> URL:
     """Read a registry's URL. A path in front of `/v2/` is allowed. Raises `ValueError` without repeating it."""
     try:
         url = URL(value) if isinstance(value, str) else URL()
-    except ValueError:
+    except (ValueError, IndexError):  # yarl's own, for hosts such as []@
         url = URL()
     if url.scheme not in {"http", "https"} or not url.host:
         raise ValueError('an http or https URL was expected, such as "https://registry.example"')
@@ -102,6 +111,7 @@ def _template(value: object) -> Template:
 Duration = Annotated[float, *_parsed(parse_duration, "60s", _DURATION)]
 Ttl = Annotated[float, *_parsed(parse_ttl, "60s", f"({_DURATION}|{FOREVER})")]
 Size = Annotated[int, *_parsed(parse_size, "64MiB", _SIZE)]
+Rate = Annotated[float, *_parsed(parse_rate, "100/s", _RATE)]
 Listen = Annotated[tuple[str, int], NoDecode, *_parsed(parse_listen, "127.0.0.1:5080")]
 Url = Annotated[Any, *_parsed(parse_url, "https://registry.example")]
 NetworkText = Annotated[Any, *_parsed(parse_network, "10.0.0.0/8")]

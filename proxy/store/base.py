@@ -8,7 +8,7 @@ answer of None only costs a request.
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from proxy.merge.entry import Entry
@@ -33,15 +33,21 @@ class Virtual:
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where a digest of a virtual repository is found. *upstream* is empty for an index that is our own."""
+    """Where a digest of a virtual repository is found.
+
+    Attributes:
+        upstream: Empty for an index that is our own.
+        body: Such an index itself, where its content may not be on disk yet: one file is durable sooner than two.
+    """
 
     upstream: str
     repository: Repository
     media_type: str
+    body: bytes = field(default=b"", repr=False)
 
 
 class Metadata(Protocol):
-    """Tag entries, digest locations, learned conventions. Nothing here raises for what it can't read."""
+    """Tag entries, digest locations, learned conventions. Nothing but `location` raises for what it can't read."""
 
     async def entry(self, virtual: Virtual, tag: Tag) -> Entry | None:
         """Return the last good generation of a tag."""
@@ -64,7 +70,11 @@ class Metadata(Protocol):
         ...
 
     async def location(self, virtual: Virtual, digest: Digest) -> Location | None:
-        """Return where a manifest's digest was last found for this virtual repository."""
+        """Return where a manifest's digest was last found for this virtual repository.
+
+        Raises:
+            Unreadable: It may be known. None would be the end of an index of our own, which nobody else has.
+        """
         ...
 
     async def keep_location(self, virtual: Virtual, digest: Digest, location: Location) -> None:

@@ -22,14 +22,14 @@ Json = Mapping[str, Any]
 
 def encode(record: Record) -> bytes:
     """Write a record as JSON."""
-    return orjson.dumps(record)
+    return orjson.dumps(record, default=_text)
 
 
 def decode(read: Callable[[Json], T], data: bytes) -> T | None:
     """Read a record with one of the functions below, or return None where *data* isn't one."""
     try:
         return read(orjson.loads(data))
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError, Invalid):
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError, Invalid, RecursionError):
         return None
 
 
@@ -55,13 +55,21 @@ def entry(document: Json) -> Entry:
 def location(document: Json) -> Location:
     """Read a location."""
     repository = Repository.parse(document["repository"])
-    return Location(str(document["upstream"]), repository, str(document["media_type"]))
+    body = str(document.get("body", "")).encode()
+    return Location(str(document["upstream"]), repository, str(document["media_type"]), body)
 
 
 def learned(document: Json) -> Learned:
     """Read what was learned."""
     tokens = tuple(str(token) for token in document["tokens"])
     return Learned(str(document["convention"]), tokens, float(document["learned_at"]))
+
+
+def _text(value: object) -> str:
+    """Write the bytes of an index, which are JSON and so UTF-8."""
+    if isinstance(value, bytes):
+        return value.decode()
+    raise TypeError(type(value).__name__)
 
 
 def _part(document: Json) -> Part:
@@ -79,8 +87,27 @@ def _descriptor(document: Json) -> Descriptor:
     return Descriptor(
         media_type=str(document["media_type"]),
         digest=Digest.parse(document["digest"]),
-        size=int(document["size"]),
-        platform=None if platform is None else Platform(**{**platform, "os_features": tuple(platform["os_features"])}),
-        annotations=dict(document["annotations"]),
+        size=_size(document["size"]),
+        platform=None if platform is None else _platform(platform),
+        annotations={name: _word(value) for name, value in document["annotations"].items()},
         artifact_type=str(document["artifact_type"]),
     )
+
+
+def _size(value: object) -> int:
+    """Read a number of bytes. Raises `ValueError` for what no file can have."""
+    size = int(str(value))
+    if not 0 <= size < 1 << 63:
+        raise ValueError("not a size")
+    return size
+
+
+def _platform(document: Json) -> Platform:
+    words = {name: _word(value) for name, value in document.items() if name != "os_features"}
+    return Platform(**words, os_features=tuple(map(_word, document["os_features"])))
+
+
+def _word(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a string was expected")
+    return value

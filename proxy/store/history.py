@@ -22,7 +22,7 @@ from proxy.store.disk import Folder
 from proxy.telemetry import Metrics
 
 _DAY: Final = 86_400.0
-_MOST: Final = 50_000  # uses remembered; one that was forgotten costs dating a file again
+_MOST: Final = 20_000  # uses remembered; one that was forgotten costs dating a file again
 _FIRST: Final = 300.0  # seconds after the start: nobody wants a walk over the disk while the pulls come back
 _INTERVAL: Final = 3600.0  # seconds between the end of a run and the next
 _SLICE: Final = 256  # files looked at in one go
@@ -64,6 +64,24 @@ def noting(history: float) -> float:
     return min(_DAY, history / 10)
 
 
+class Schedule:
+    """When a cache folder is pruned next. It is the process's: a pruner is begun anew with each configuration."""
+
+    def __init__(self, ticks: Callable[[], float] = time.monotonic) -> None:
+        """Begin now; *ticks* has seconds that never go backwards."""
+        self._ticks = ticks
+        self._next = ticks() + _FIRST
+
+    @property
+    def left(self) -> float:
+        """How many seconds there are until then; none or less where it is due."""
+        return self._next - self._ticks()
+
+    def done(self) -> None:
+        """Note that it was pruned."""
+        self._next = self._ticks() + _INTERVAL
+
+
 class Pruner:
     """Deletes the files of a cache folder that weren't used for long, a few at a time and off the event loop."""
 
@@ -72,6 +90,7 @@ class Pruner:
         folder: Folder,
         history: float,
         metrics: Metrics,
+        schedule: Schedule | None = None,
         *,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -80,20 +99,23 @@ class Pruner:
 
         Args:
             history: Seconds since its last use that a file is kept; a use may be noted `noting` late.
+            schedule: When to do it.
             clock: Seconds since the epoch.
         """
         self._folder = folder
         self._history = history
         self._metrics = metrics
+        self._schedule = schedule or Schedule()
         self._clock = clock
         self._sleep = sleep
 
     async def run(self) -> None:
         """Prune again and again, until cancelled."""
-        await self._sleep(_FIRST)
         while True:
+            while (left := self._schedule.left) > 0:
+                await self._sleep(left)
             await self.prune()
-            await self._sleep(_INTERVAL)
+            self._schedule.done()
 
     async def prune(self) -> int:
         """Delete what wasn't used for long, and return how many files that was. Raises nothing."""

@@ -11,9 +11,10 @@ from proxy.merge.rule import Learned
 from proxy.oci.reference import Digest, Tag
 from proxy.store.base import Location, Virtual
 
-# What Python itself needs to hold one item: keys, dictionary slots, value objects. An estimate on the safe side;
-# without it the bytes alone would count, and a budget would hold far more than it says.
-ITEM_OVERHEAD: Final = 1152
+# What Python itself needs to hold one item: keys, dictionary slots, value objects, and what tables beside it remember
+# of it, such as its last use. An estimate on the safe side; without it the bytes alone would count, and a budget would
+# hold far more than it says.
+ITEM_OVERHEAD: Final = 1344
 _PART_OVERHEAD: Final = 640
 
 Key = TypeVar("Key", bound=Hashable)
@@ -117,7 +118,7 @@ class MemoryMetadata:
 
     async def keep_location(self, virtual: Virtual, digest: Digest, location: Location) -> None:
         """Keep where *digest* is."""
-        self._kept.put((self, virtual, digest), location, ITEM_OVERHEAD)
+        self._kept.put((self, virtual, digest), location, ITEM_OVERHEAD + len(location.body))
 
     async def remember_location(self, virtual: Virtual, digest: Digest, location: Location) -> None:
         """Keep where *digest* is."""

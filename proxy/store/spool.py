@@ -20,8 +20,10 @@ from proxy.oci.content import Blob, FileSlice
 from proxy.oci.errors import RegistryError, Unreachable
 from proxy.oci.reference import Digest
 from proxy.store.base import Holder
+from proxy.store.checks import Checks
 from proxy.store.fill import BLOCK, Fill, Spoilt
 from proxy.store.shelf import Kept, OpenFile, Shelf
+from proxy.store.trouble import Trouble
 from proxy.telemetry import Metrics
 
 _TRIES: Final = 3  # of following a transfer that somebody else began and that failed at once
@@ -45,9 +47,10 @@ class Spool:
         self._ticks = ticks
         self._fills: dict[Digest, Fill] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._checks = Checks(shelf.check)
         self._too_large: dict[Digest, None] = {}
         self._unusable_until = -math.inf
-        self._warned = False
+        self._trouble = Trouble(ticks)
 
     @asynccontextmanager
     async def open(self, holder: Holder, part: Part) -> AsyncIterator[Blob]:
@@ -57,6 +60,7 @@ class Spool:
 
     async def close(self) -> None:
         """Give up what is under way, and wait until its files are gone."""
+        await self._checks.close()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -81,6 +85,8 @@ class Spool:
     def _kept(self, stack: AsyncExitStack, digest: Digest, kept: Kept, part: Part) -> Blob:
         """Serve what is kept, by the kernel where that can be done."""
         stack.callback(kept.file.release)
+        if kept.is_due:
+            self._checks.add(digest)
         wanted = select(part, kept.size)
         self._metrics.blob_cache.labels("hit").inc()
         if isinstance(part, Nothing):
@@ -169,7 +175,7 @@ class Spool:
                 await fill.end()
         with _spoiling():
             if await self._shelf.keep(path, file, digest):
-                self._warned = False
+                self._trouble.may_end()
 
     async def _find(self, digest: Digest) -> Kept | None:
         try:
@@ -196,12 +202,11 @@ class Spool:
             raise Spoilt("size")
 
     def _complain(self, spoilt: Spoilt) -> None:
-        """Leave a disk alone that fails, and say so once until a blob is kept again."""
+        """Leave a disk alone that fails, and say so once."""
         if spoilt.reason == "disk":
             self._unusable_until = self._ticks() + _PAUSE
-        if spoilt.error is not None and not self._warned:
+        if spoilt.error is not None and self._trouble.begins():
             _log.warning("blob cache unusable, streaming", error=str(spoilt.error))
-            self._warned = True
 
 
 @contextmanager

@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
+from typing import Final
 
 import aiohttp
 
-from proxy.oci.byterange import ByteRange, ContentRange, Nothing, Part, SuffixRange, Whole, parse_content_range
+from proxy.oci import mediatype
+from proxy.oci.byterange import ByteRange, ContentRange, Nothing, Part, SuffixRange, Whole, parse_content_range, select
 from proxy.oci.content import Blob, Redirect
 from proxy.oci.endpoint import BlobAt
 from proxy.oci.errors import BadAnswer, BlobUnknown, RangeInvalid
 from proxy.oci.reference import Digest, Repository
 from proxy.upstream import transfer
 from proxy.upstream.asker import Asker, Question
-from proxy.upstream.guard import passed_on
 from proxy.upstream.transport import REDIRECTS
+
+_PAGES: Final = ("text/html", "application/json", "application/problem+json")
+_NOT_FOR_HEAD: Final = (400, 401, 403)  # S3 of a URL that was signed for GET
+_BINARY: Final = ("application", "binary")  # S3 says binary/octet-stream of what nobody named
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ class Blobs:
                 primed = transfer.primed(chunks, first)
                 if blob.cut_to is not None:
                     primed = transfer.cut(primed, blob.cut_to)
-                yield Blob(digest=digest, size=blob.size, part=blob.part, chunks=primed)
+                yield Blob(digest=digest, size=blob.size, part=blob.part, chunks=primed, streamed=True)
 
     async def _begun(
         self, stack: AsyncExitStack, repository: Repository, digest: Digest, part: Part
@@ -70,14 +75,17 @@ class Blobs:
             size = invalid.size if invalid.size is not None else await self._length(repository, digest)
             if size is None or not isinstance(part, ByteRange | SuffixRange):
                 raise
-        part.within(size)
+        select(part, size)  # raises where it really has none of them
         return await stack.enter_async_context(self._opened(repository, digest, Whole()))
 
     async def _length(self, repository: Repository, digest: Digest) -> int | None:
-        """Return what HEAD says of a blob's size."""
+        """Return what HEAD says of a blob's size; None where it says nothing, or can't be asked."""
         question = self._question("HEAD", repository, digest)
         async with self._asker.ask(question, {}) as response:
+            if response.status == 405 or (self._asker.is_elsewhere(response) and response.status in _NOT_FOR_HEAD):
+                return None
             self._check(response, question)
+            self._check_kind(response, question)
             return response.content_length
 
     async def _size(self, repository: Repository, digest: Digest) -> int | None:
@@ -103,9 +111,11 @@ class Blobs:
         async with self._asker.ask(question, headers, stream=not is_head, redirects=False) as response:
             own = self._asker.url(question.path, {})
             if response.status in REDIRECTS:
-                return Redirect(passed_on(self._asker.transport.url, own, response.headers.get("Location", "")))
+                return Redirect(self._asker.transport.bounds.passed_on(own, response.headers.get("Location", "")))
             if response.status not in (200, 206, 416):  # an empty blob has no first byte
                 raise self._asker.failure(response, question)
+            if is_head:
+                self._check_kind(response, question)
             return Redirect(str(own))
 
     @asynccontextmanager
@@ -140,9 +150,26 @@ class Blobs:
             total = response.headers.get("Content-Range", "").rpartition("/")[2]
             size = int(total) if total.isascii() and total.isdigit() else None
             raise RangeInvalid(f"the range is not within the {question.what}", size=size)
+        if response.status in (401, 403) and self._asker.is_elsewhere(response):
+            # It is a signature that is refused there; the registry itself has let us in.
+            host, what = response.url.host, question.what
+            raise BadAnswer(f"{self._asker.name} redirects to {host} for {what}, which answered {response.status}")
         if response.status not in (200, 206):
             raise self._asker.failure(response, question)
         self._asker.check_coding(response)
+
+    def _check_kind(self, response: aiohttp.ClientResponse, question: Question) -> None:
+        """Raise `BadAnswer` where what can't be hashed isn't about a blob, but speaks to people or of an error.
+
+        A registry names the digest, or says that it sends something binary. The storage host that it redirects to
+        says what it was told when the blob was pushed, which may be anything but a page.
+        """
+        if "Docker-Content-Digest" in response.headers:
+            return
+        kind = mediatype.bare(response.content_type)
+        is_own = response.url == self._asker.url(question.path, {})
+        if kind in _PAGES or (is_own and kind.partition("/")[0] not in _BINARY):
+            raise BadAnswer(f"{self._asker.name} sent a page of {kind} for the {question.what}")
 
     async def _checked(
         self,
@@ -174,14 +201,15 @@ class Blobs:
             return self._rest(repository, digest, rest)
 
         size = response.content_length
-        if response.status == 206:
+        is_nothing = size == 0 and isinstance(part, SuffixRange)  # distribution: "bytes 0--1/0", which no range is
+        if response.status == 206 and not is_nothing:
             got = self._part_of(response, digest, part)
             chunks = transfer.resumed(received, got.first, got.length, reopen, self._asker.name)
             return _OpenBlob(digest, got.size, got, transfer.measured(chunks, got.length, self._asker.name))
         whole = transfer.hashed(transfer.resumed(received, 0, size, reopen, self._asker.name), digest, self._asker.name)
         if isinstance(part, ByteRange | SuffixRange) and size is not None:
             # The upstream ignores ranges; resuming clients insist on them, so the rest is read and dropped.
-            wanted = part.within(size)
+            wanted = select(part, size)
             return _OpenBlob(digest, size, wanted, whole, cut_to=wanted)
         return _OpenBlob(digest, size, None, whole)
 

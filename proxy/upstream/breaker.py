@@ -17,10 +17,15 @@ LONGEST_PAUSE: Final = 60.0
 _log: Final = structlog.get_logger("upstream")
 
 
+def _nothing(is_open: bool, /) -> None:
+    """Show nobody whether a breaker is open."""
+
+
 class Trial:
     """A request that was let through. It is settled once: by its answer, or by what became of it instead."""
 
-    def __init__(self, settle: Callable[[Trial, str | None], None]) -> None:
+    def __init__(self, settle: Callable[[Trial, str | None], None], about: str) -> None:
+        self.about = about
         self._settle = settle
         self._status: int | None = None
         self._settled = False
@@ -55,10 +60,13 @@ class Breaker:
     Open, every request fails at once, for 5 seconds first. Then one is let through: its answer closes the
     breaker; without one it stays open for twice as long as before, 60 seconds at most. No connection, no time and
     a 5xx are no answer. Every other status is one, 429 included; an answer that makes no sense proves nothing.
+
+    Who answers and can't give what was asked for may lack that alone, so it counts once in a row: one broken image,
+    asked for again and again, opens nothing.
     """
 
     def __init__(
-        self, name: str, most: int, clock: Callable[[], float], show: Callable[[bool], None] = lambda _: None
+        self, name: str, most: int, clock: Callable[[], float], show: Callable[[bool], None] = _nothing
     ) -> None:
         """Take what is needed.
 
@@ -73,6 +81,7 @@ class Breaker:
         self._clock = clock
         self._show = show
         self._failures = 0
+        self._broken: set[str] = set()  # what was answered with nothing in this row; at most as many as open it
         self._since = 0.0
         self._reason = ""
         self._pause = FIRST_PAUSE
@@ -85,10 +94,19 @@ class Breaker:
         """Whether everything passes."""
         return self._until is None
 
+    def retire(self) -> None:
+        """Show nothing any more: another one speaks for this server now, or nobody asks it."""
+        self._show(False)
+        self._show = _nothing
+
     @contextmanager
-    def trial(self) -> Iterator[Trial]:
-        """Let a request through, which is made in the block. Raises `Unreachable` where it must not be made."""
-        trial = self._admitted()
+    def trial(self, about: str) -> Iterator[Trial]:
+        """Let a request through, which is made in the block. Raises `Unreachable` where it must not be made.
+
+        Args:
+            about: What is asked for, as far as it may be broken by itself.
+        """
+        trial = self._admitted(about)
         try:
             yield trial
         except (Unreachable, TimedOut) as error:
@@ -97,8 +115,8 @@ class Breaker:
         finally:
             trial.settle()
 
-    def _admitted(self) -> Trial:
-        trial = Trial(self._settled)
+    def _admitted(self, about: str) -> Trial:
+        trial = Trial(self._settled, about)
         if self._until is None:
             return trial
         now = self._clock()
@@ -114,7 +132,8 @@ class Breaker:
     def _settled(self, trial: Trial, reason: str | None) -> None:
         is_probe, self._probe = trial is self._probe, None if trial is self._probe else self._probe
         if reason is not None:
-            self._failed(reason, is_probe=is_probe)
+            if is_probe or not self._is_known(trial):
+                self._failed(reason, is_probe=is_probe)
         elif trial.answered:
             self._answered()
 
@@ -124,6 +143,16 @@ class Breaker:
             self._show(False)
             _log.info("upstream answers again", upstream=self._name)
         self._failures, self._pause, self._until, self._probe = 0, FIRST_PAUSE, None, None
+        self._broken.clear()
+
+    def _is_known(self, failed: Trial) -> bool:
+        """Whether the server is there, and has failed at the same thing in this row."""
+        if not failed.answered:
+            return False
+        known = failed.about in self._broken
+        if len(self._broken) < self._most:
+            self._broken.add(failed.about)
+        return known
 
     def _failed(self, reason: str, *, is_probe: bool) -> None:
         now = self._clock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
 
@@ -10,9 +11,10 @@ from proxy.oci.content import Blob, Descriptor, Manifest, Redirect, RepositoryPa
 from proxy.oci.mediatype import ANYTHING, Accept
 from proxy.oci.reference import Digest, Reference, Repository
 from proxy.oci.write import Target, Write, Written
-from proxy.upstream.asker import Asker
+from proxy.upstream.asker import Asker, Witness
 from proxy.upstream.auth import Authorizer
 from proxy.upstream.blobs import Blobs
+from proxy.upstream.credentials import Credentials
 from proxy.upstream.lists import Lists
 from proxy.upstream.manifests import Manifests
 from proxy.upstream.transport import Transport
@@ -29,14 +31,17 @@ class Upstream:
         authorizer: Authorizer,
         missing: Collection[int] = (404,),
         secret: bytes = b"",
+        witness: Witness = lambda repository, status, age: None,
     ) -> None:
         """Take what is needed.
 
         Args:
             missing: Statuses that mean "does not exist" here: Docker Hub says 401 of a missing repository.
             secret: Signs what clients bring back of an upload.
+            witness: Is told how questions about repositories were answered.
         """
-        self._asker = Asker(transport, authorizer, missing)
+        self._secret = secret
+        self._asker = Asker(transport, authorizer, missing, witness)
         self._manifests = Manifests(self._asker)
         self._blobs = Blobs(self._asker)
         self._lists = Lists(self._asker, self._manifests)
@@ -46,6 +51,36 @@ class Upstream:
     def name(self) -> str:
         """The upstream's name in the configuration."""
         return self._asker.name
+
+    def acting_as(
+        self,
+        credentials: Credentials,
+        longest: float = math.inf,
+        witness: Witness = lambda repository, status, age: None,
+    ) -> Upstream:
+        """Return the same registry as somebody else sees it: cheap, with the connections and manners of this one.
+
+        Rate limits are their own: a registry has one for each user.
+
+        Args:
+            longest: Seconds that a token of theirs counts, however long it lasts: a revoked permission must show.
+            witness: Is told how their questions about repositories were answered.
+        """
+        asker = self._asker
+        transport = asker.transport.apart()
+        authorizer = Authorizer(asker.authorizer.door, credentials, longest, transport.tokens)
+        return Upstream(transport, authorizer, asker.missing, self._secret, witness)
+
+    async def greet(self) -> None:
+        """Find out whether the credential is accepted now: `GET /v2/`, with a new token where tokens are used.
+
+        A registry that asks nobody who they are accepts any. Raises `Refused` or `NoAnswer`.
+        """
+        await self._asker.greet()
+
+    def retire(self) -> None:
+        """Let metrics say no more of it: only requests in flight are left, and another may have its name."""
+        self._asker.transport.retire()
 
     def stretch(self) -> float:
         """How many times longer answers should last now that the rate limit runs out: 1 to 10."""

@@ -1,21 +1,15 @@
-"""Where an upstream's user name and password come from. A secret's `repr` never shows it."""
+"""Who we are to an upstream, and for which of its repositories. A secret's `repr` never shows it."""
 
 from __future__ import annotations
 
 import base64
-import binascii
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Final
+from typing import Protocol
 
-import orjson
-import structlog
-from yarl import URL
-
-from proxy.oci.reference import DOCKER_HUB
-
-_log: Final = structlog.get_logger("upstream")
+from proxy.oci import glob
+from proxy.oci.reference import Repository
+from proxy.watched import Watched
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,57 +25,88 @@ class Credential:
         return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
 
 
-def from_file(username: str, path: Path) -> Credential:
-    """Read a password file; a newline at its end isn't part of the password. Raises `OSError`."""
-    return Credential(username, path.read_text().removesuffix("\n").removesuffix("\r"))
+@dataclass(frozen=True, slots=True)
+class IdentityToken:
+    """A refresh token of OAuth2, which only a token service takes.
 
-
-def from_docker_config(url: URL, environ: Mapping[str, str], home: Path) -> Credential | None:
-    """Look *url* up among the `auths` of docker's `config.json`, as `docker login` writes them.
-
-    Returns None where there is no such file or no login for this registry.
-    Raises `ValueError` where the file can't be read as what it should be.
+    Attributes:
+        username: For token services that take it as a password alone; empty where nobody has said.
     """
-    path = Path(environ.get("DOCKER_CONFIG") or home / ".docker") / "config.json"
-    try:
-        document = orjson.loads(path.read_bytes())
-        auths: dict[str, Any] = dict(document.get("auths") or {})
-    except FileNotFoundError:
+
+    token: str = field(repr=False)
+    username: str = ""
+
+    @property
+    def as_password(self) -> Credential | None:
+        """The same as user name and password, or None without a name."""
+        return Credential(self.username, self.token) if self.username else None
+
+
+Login = Credential | IdentityToken
+"""Who we are to a registry."""
+
+
+class Credentials(Protocol):
+    """Who we are to one upstream, for each of its repositories."""
+
+    async def of(self, repository: Repository, *, refused: Login | None = None) -> Login | None:
+        """Return who we are there; None for nobody in particular.
+
+        Args:
+            repository: As the upstream calls it (Docker Hub: `library/alpine`); empty for what belongs to none.
+            refused: What the upstream has just refused. Whoever can learn of a newer one looks for it now; who can't
+                returns the same.
+
+        Raises:
+            NoAnswer: There should be a credential, but it can't be had now.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """The same for all repositories, for as long as it lives; without a *login* nobody in particular."""
+
+    login: Login | None = None
+
+    async def of(self, repository: Repository, *, refused: Login | None = None) -> Login | None:
+        """Return it."""
+        return self.login
+
+
+class Kept:
+    """The same for all repositories, as a file says it now."""
+
+    def __init__(self, file: Watched[Login]) -> None:
+        self._file = file
+
+    async def of(self, repository: Repository, *, refused: Login | None = None) -> Login | None:
+        """Return what it says."""
+        return self._file.content
+
+
+class ByRepository:
+    """Several, of which the first counts whose pattern fits the repository; without any, nobody in particular."""
+
+    def __init__(self, choices: Sequence[tuple[str, Credentials]]) -> None:
+        """Take globs over repositories, and who we are where they fit."""
+        self._choices = tuple(choices)
+
+    async def of(self, repository: Repository, *, refused: Login | None = None) -> Login | None:
+        """Return what the one that counts says."""
+        for pattern, credentials in self._choices:
+            if glob.matches(pattern, repository):
+                return await credentials.of(repository, refused=refused)
         return None
-    except (OSError, orjson.JSONDecodeError, AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} can't be used: {type(error).__name__}") from None
-    for key, value in auths.items():
-        if _host(key) in _names(url) and isinstance(value, dict) and (found := _decode(value, path)) is not None:
-            return found
-    if document.get("credsStore") or document.get("credHelpers"):
-        _log.warning(
-            "no login found: credential helpers are not asked, only what stands in the file counts",
-            file=str(path),
-            registry=str(url.origin()),
-        )
-    return None
 
 
-def _names(url: URL) -> frozenset[str]:
-    """Return what this registry may be called there: Docker Hub's login is under index.docker.io."""
-    if url.host in DOCKER_HUB and url.is_default_port():
-        return DOCKER_HUB
-    return frozenset({str(url.host_port_subcomponent), f"{url.host_subcomponent}:{url.port}"})
-
-
-def _host(key: str) -> str:
-    return key.removeprefix("https://").removeprefix("http://").partition("/")[0]
-
-
-def _decode(value: dict[str, Any], path: Path) -> Credential | None:
-    if value.get("username") and value.get("password"):
-        return Credential(str(value["username"]), str(value["password"]))
-    if not value.get("auth"):
-        return None
+def secret(content: bytes) -> str:
+    """Read a file that holds a secret alone; a newline at its end isn't part of it. Raises `ValueError`."""
     try:
-        username, colon, password = base64.b64decode(str(value["auth"]), validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
-        colon = ""
-    if not colon:
-        raise ValueError(f"{path} has an auth that is not base64 of user:password")
-    return Credential(username, password.rstrip("\0"))
+        text = content.decode()
+    except UnicodeDecodeError:
+        raise ValueError("it is not text") from None
+    text = text.removesuffix("\n").removesuffix("\r")
+    if not text:
+        raise ValueError("it is empty")
+    return text

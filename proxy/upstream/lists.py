@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -21,7 +22,9 @@ from proxy.upstream.manifests import Manifests
 _MAX_LIST_PAGE: Final = 16 * 1024 * 1024  # bytes
 _PAGE: Final = 1000  # tags or repositories asked for at once
 _MAX_PAGES: Final = 200
+_MAX_NAMES: Final = 1_000_000  # of one list; those who ignore `n` send all on one page
 _MAX_REFERRERS_PAGES: Final = 20
+_LINK: Final = re.compile(r"<([^<>]*)>([^<]*)")  # where it leads, and what is said of that
 _CATALOG_SCOPE: Final = "registry:catalog:*"
 _NO_CATALOG: Final = frozenset({400, 404, 405, 406})
 # "no referrers API here", says the specification's client part
@@ -86,13 +89,15 @@ class Lists:
         self, question: Question, query: Mapping[str, str]
     ) -> tuple[tuple[Descriptor, ...], Mapping[str, str] | None]:
         """Return a page and the query of the next one; None where it is the last."""
-        async with self._asker.ask(question, {"Accept": mediatype.OCI_INDEX}, query=query) as response:
+        entries: tuple[Descriptor, ...] = ()
+        accept = {"Accept": mediatype.OCI_INDEX}
+        async with self._asker.ask(question, accept, query=query, shown=lambda: bool(entries)) as response:
             if response.status != 200:
                 raise self._asker.failure(response, question)
             if mediatype.bare(response.content_type) != mediatype.OCI_INDEX:
                 raise question.missing(f"{self._asker.name} has no referrers API")
-            body = await self._asker.transport.read(response, MAX_MANIFEST, "referrers list")
-        return self._entries(body), _next_query(response.headers.get("Link", ""))
+            entries = self._entries(await self._asker.transport.read(response, MAX_MANIFEST, "referrers list"))
+            return entries, _next_query(response.headers.getall("Link", ()))
 
     async def _fallback(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...]:
         try:
@@ -112,6 +117,8 @@ class Lists:
             wanted = _PAGE if limit is None else min(_PAGE, limit - len(found))
             page, following = await self._list_page(question, key, wanted, last)
             found += page
+            if len(found) > _MAX_NAMES:
+                raise BadAnswer(f"{self._asker.name} has more than {_MAX_NAMES} names in its {question.what}")
             if following is None or not page or (limit is not None and len(found) >= limit):
                 return tuple(found[:limit]), following is not None or len(found) > len(found[:limit])
             last = following
@@ -120,27 +127,36 @@ class Lists:
     async def _list_page(self, question: Question, key: str, limit: int, last: str) -> tuple[list[str], str | None]:
         """Return a page, and behind which name the next one begins; None where it is the last."""
         query = {"n": str(limit), "last": last} if last else {"n": str(limit)}
-        async with self._asker.ask(question, {"Accept": "application/json"}, query=query) as response:
+        names: list[str] = []
+        accept = {"Accept": "application/json"}
+        async with self._asker.ask(question, accept, query=query, shown=lambda: bool(names)) as response:
             if response.status != 200:
                 raise self._asker.failure(response, question)
-            body = await self._asker.transport.read(response, _MAX_LIST_PAGE, question.what)
+            names = self._names(
+                await self._asker.transport.read(response, _MAX_LIST_PAGE, question.what), key, question
+            )
+            return names, _next_page(response.headers.getall("Link", ()), names)
+
+    def _names(self, body: bytes, key: str, question: Question) -> list[str]:
+        if body.count(b",") > _MAX_NAMES:  # before they are ten times as large
+            raise BadAnswer(f"{self._asker.name} sent more than {_MAX_NAMES} names in its {question.what}")
         try:
-            names = [str(name) for name in orjson.loads(body)[key] or ()]
-        except (orjson.JSONDecodeError, KeyError, TypeError):
+            return [str(name) for name in orjson.loads(body)[key] or ()]
+        except (orjson.JSONDecodeError, KeyError, TypeError, RecursionError):
             raise BadAnswer(f"{self._asker.name} sent a {question.what} that is none") from None
-        return names, _next_page(response.headers.get("Link", ""), names)
 
 
-def _next_page(link: str, names: list[str]) -> str | None:
-    """Return the `last` of a Link header's next page, or None without one."""
-    query = _next_query(link)
+def _next_page(links: Sequence[str], names: list[str]) -> str | None:
+    """Return the `last` of the next page in `Link` headers, or None without one."""
+    query = _next_query(links)
     return None if query is None else query.get("last", names[-1] if names else "")
 
 
-def _next_query(link: str) -> Mapping[str, str] | None:
-    """Return the query of a Link header's next page (RFC 8288), or None without one. Nothing else of it counts."""
-    target, _, parameters = link.partition(";")
-    if 'rel="next"' not in parameters.replace("'", '"') and "rel=next" not in parameters:
-        return None
-    query = parse_qs(target.strip().strip("<>").partition("#")[0].partition("?")[2])
-    return {name: values[0] for name, values in query.items()}
+def _next_query(links: Sequence[str]) -> Mapping[str, str] | None:
+    """Return the query of the next page in `Link` headers (RFC 8288), or None without one. Nothing else counts."""
+    text = ", ".join(links)
+    for target, parameters in _LINK.findall(text) or [text.partition(";")[::2]]:  # some leave the brackets out
+        if 'rel="next"' in parameters.replace("'", '"') or "rel=next" in parameters:
+            query = parse_qs(target.strip().partition("#")[0].partition("?")[2])
+            return {name: values[0] for name, values in query.items()}
+    return None

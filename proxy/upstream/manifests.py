@@ -13,6 +13,10 @@ from proxy.oci.reference import Digest, Reference, Repository
 from proxy.upstream.asker import Asker, Question
 
 
+class _TooLittle(BadAnswer):
+    """An answer to HEAD doesn't say all that is asked for."""
+
+
 class Manifests:
     """The manifests of one registry."""
 
@@ -21,15 +25,23 @@ class Manifests:
 
     async def resolve(self, repository: Repository, reference: Reference) -> Resolved:
         """Ask with HEAD, which Docker Hub doesn't count; with GET where the answer to HEAD says too little."""
+        try:
+            return Resolved(await self._head(repository, reference))
+        except _TooLittle:
+            return Resolved((await self.manifest(repository, reference)).descriptor)
+
+    async def _head(self, repository: Repository, reference: Reference) -> Descriptor:
+        """Ask with HEAD. Raises `_TooLittle`."""
         question = self._question("HEAD", repository, reference)
         async with self._asker.ask(question, {"Accept": mediatype.ACCEPT_ALL}) as response:
-            if response.status == 200 and (descriptor := _described(response)) is not None:
-                if isinstance(reference, Digest) and descriptor.digest != reference:
-                    raise BadAnswer(f"{self._asker.name} answered {descriptor.digest} for {reference}")
-                return Resolved(descriptor)
             if response.status not in (200, 405):
                 raise self._asker.failure(response, question)
-        return Resolved((await self.manifest(repository, reference)).descriptor)
+            descriptor = _described(response) if response.status == 200 else None
+            if descriptor is None:
+                raise _TooLittle(f"{self._asker.name} didn't say what {reference} is")
+            if isinstance(reference, Digest) and descriptor.digest != reference:
+                raise BadAnswer(f"{self._asker.name} answered {descriptor.digest} for {reference}")
+            return descriptor
 
     async def manifest(self, repository: Repository, reference: Reference) -> Manifest:
         """Fetch a manifest, verified against its digest, the answer's own headers and its own words."""
@@ -39,8 +51,8 @@ class Manifests:
                 raise self._asker.failure(response, question)
             self._asker.check_coding(response)
             body = await self._asker.transport.read(response, MAX_MANIFEST, "manifest")
-        digest = self._verified(body, reference, response.headers.get("Docker-Content-Digest"))
-        document = self.read(body, response.headers.get("Content-Type", ""))
+            digest = self._verified(body, reference, response.headers.get("Docker-Content-Digest"))
+            document = self.read(body, response.headers.get("Content-Type", ""))
         return Manifest(Descriptor(media_type=document.media_type, digest=digest, size=len(body)), body)
 
     def _question(self, method: str, repository: Repository, reference: Reference) -> Question:

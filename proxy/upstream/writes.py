@@ -13,16 +13,18 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from proxy.oci.challenge import delete_scope, push_scope
+from proxy.oci.challenge import delete_scope, parse_challenges, push_scope
 from proxy.oci.endpoint import BlobAt, UploadAt
-from proxy.oci.errors import BlobUnknown, ManifestUnknown, NameInvalid, RegistryError, Rejected, UploadUnknown
+from proxy.oci.errors import BlobUnknown, ManifestUnknown, NameInvalid, NoAnswer, RegistryError, Rejected, UploadUnknown
 from proxy.oci.reference import Repository
 from proxy.oci.write import ANSWERED, Write, Written, parameter
 from proxy.upstream.asker import Asker, Question
+from proxy.upstream.auth import Access
 from proxy.upstream.uploads import Sessions
 
 _MAX_REJECTION: Final = 64 * 1024  # bytes of an error document that are read
 _MAX_MESSAGE: Final = 300  # characters of its message that are passed on
+_TEXT: Final = re.compile(r"[ -~]+")  # of a header that is passed on; anything else would be changed on its way
 _CODE: Final = re.compile(r"[A-Z_]{1,64}", re.ASCII)
 
 
@@ -39,7 +41,7 @@ class Writes:
         async with self._sent(question, url, write) as response:
             if response.status // 100 != 2:
                 raise await self._rejection(response, question)
-            headers = {name: response.headers[name] for name in ANSWERED if name in response.headers}
+            headers = {name: value for name in ANSWERED if _TEXT.fullmatch(value := response.headers.get(name, ""))}
             location = response.headers.get("Location", "")
             if isinstance(write.at, UploadAt) and response.status in (202, 204) and write.method != "DELETE":
                 session, query = self._sessions.name(question.repository, url, location)
@@ -74,17 +76,33 @@ class Writes:
             return
         if not self._asker.authorizer.introduced:
             await self._introduce(question, scope)
-        authorization = await self._asker.authorized(self._asker.authorizer.header(scope), question)
+        access = self._asker.access(question, scope)
+        authorization = await self._asker.authorized(self._asker.authorizer.header(access), question)
         if authorization:
-            headers["Authorization"] = authorization
+            headers["Authorization"] = authorization.header
         async with self._asker.transport.upload(question.method, url, headers, write.body) as response:
+            if response.status == 401 and authorization is None:
+                await self._challenged(response, question, access)
             yield response
 
     async def _introduce(self, question: Question, scope: str) -> None:
-        """Learn how to authenticate from a request that can be sent again."""
+        """Learn from a request that can be sent again how to authenticate, or that nobody has to."""
         ask = partial(self._asker.transport.document, "GET", self._asker.url("/v2/", {}))
-        async with self._asker.authenticated(question, scope, {}, ask):
-            pass
+        async with self._asker.authenticated(question, scope, {}, ask) as response:
+            if response.status == 200 and not self._asker.authorizer.introduced:
+                self._asker.authorizer.opened()
+
+    async def _challenged(self, response: aiohttp.ClientResponse, question: Question, access: Access) -> None:
+        """Learn how to authenticate from a challenge that came too late, the body being gone.
+
+        Raises `NoAnswer` where the client may send it again, `Refused` where that wouldn't help.
+        """
+        challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
+        if challenges:
+            await self._asker.authorized(self._asker.authorizer.answer(challenges, access, None), question)
+            raise NoAnswer(
+                f"{self._asker.name} wants to know now who pushes: the body has to be sent again", retry_after="1"
+            )
 
     async def _rejection(self, response: aiohttp.ClientResponse, question: Question) -> RegistryError:
         """Sort what isn't a success: the client's own fault is told in the upstream's words."""
@@ -115,8 +133,9 @@ def _first_error(body: bytes) -> tuple[str, str]:
     """Return code and message of a registry's error document; empty where it isn't one."""
     try:
         first = orjson.loads(body)["errors"][0]
-        code, message = str(first.get("code") or ""), str(first.get("message") or "")
+        code, message = first.get("code"), first.get("message")
     except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError):
         return "", ""
+    code, message = (each if isinstance(each, str) else "" for each in (code, message))
     shown = "".join(c if c.isprintable() else " " for c in message[:_MAX_MESSAGE])
     return code if _CODE.fullmatch(code) else "", shown

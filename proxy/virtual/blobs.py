@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
@@ -16,6 +16,7 @@ from proxy.oci.registry import Registry
 from proxy.store.base import Content, Virtual
 from proxy.virtual.budget import Budget
 from proxy.virtual.modes import Opening
+from proxy.virtual.permissions import Permissions
 from proxy.virtual.places import Place, Places
 
 _log: Final = structlog.get_logger("blobs")
@@ -24,16 +25,28 @@ _log: Final = structlog.get_logger("blobs")
 class Blobs:
     """Blobs of virtual repositories. The source is found first and opened after."""
 
-    def __init__(self, openings: Mapping[str, Opening], places: Places, content: Content, budget: Budget) -> None:
+    def __init__(
+        self,
+        openings: Mapping[str, Opening],
+        places: Places,
+        content: Content,
+        permissions: Permissions,
+        budget: Budget,
+        keeping: Collection[str] = (),
+    ) -> None:
         """Take what is needed; *budget* is for finding and opening, not for the transfer.
 
         Args:
             openings: How each upstream's blobs are opened, by its name.
+            keeping: The upstreams of which that may be from what is kept, whoever brought it here.
+            permissions: Say whether the caller may have it.
         """
         self._openings = openings
         self._places = places
         self._content = content
+        self._permissions = permissions
         self._budget = budget
+        self._keeping = frozenset(keeping)
 
     @asynccontextmanager
     async def open(self, virtual: Virtual, digest: Digest, part: Part) -> AsyncIterator[Blob | Redirect]:
@@ -48,11 +61,14 @@ class Blobs:
     async def _opened(self, stack: AsyncExitStack, virtual: Virtual, digest: Digest, part: Part) -> Blob | Redirect:
         place = await self._places.blob(virtual, digest)
         if place is not None:
-            # An image config that a merge has read. Only what this repository is known to have comes from here.
-            kept = await self._content.get(digest)
-            if kept is not None:
-                return _kept(digest, kept, part)
             try:
+                await self._permissions.blob(place, digest)
+                # An image config that a merge has read. Only what this repository is known to have comes from here.
+                kept = await self._content.get(digest)
+                if kept is not None or place[0] in self._keeping:
+                    await self._permissions.kept_blob(place, digest)
+                if kept is not None:
+                    return _kept(digest, kept, part)
                 return await stack.enter_async_context(self._openings[place[0]](place[1], digest, part))
             except NotFound:
                 _log.info("blob moved", image=str(virtual), digest=digest, was_in=str(place[1]))

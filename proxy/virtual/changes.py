@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 import orjson
@@ -59,28 +59,17 @@ class Deleted:
 Change = Pushed | Suspected | Listed | Deleted
 
 
-class Changes:
-    """Lets changes count."""
+class Effects:
+    """What a change does to one view of the virtual registries."""
 
-    def __init__(
-        self, manifests: Manifests, places: Places, forget_lists: Callable[[Virtual], None], tell: Tell
-    ) -> None:
+    def __init__(self, manifests: Manifests, places: Places, forget_lists: Callable[[Virtual], None]) -> None:
         """Take what is needed; *forget_lists* is told of repositories whose tags are others now."""
         self._manifests = manifests
         self._places = places
         self._forget_lists = forget_lists
-        self._tell = tell
 
-    async def happened(self, change: Change) -> None:
-        """Let *change* count everywhere: when this returns, no process answers with what was before."""
-        await self._apply(change)
-        await self._tell(encode(change))
-
-    async def heard(self, message: bytes) -> None:
-        """Let a change count that another process tells of. Raises `ValueError` for anything else."""
-        await self._apply(decode(message))
-
-    async def _apply(self, change: Change) -> None:
+    async def take(self, change: Change) -> None:
+        """Let *change* count."""
         match change:
             case Pushed(virtual=virtual, tag=tag):
                 self._forget_lists(virtual)
@@ -94,6 +83,28 @@ class Changes:
                 self._forget_lists(virtual)
                 await self._places.forget(virtual, digest)
                 self._manifests.outdate_place(change.place)
+
+
+class Changes:
+    """Lets changes count: in every view here, and in every other process."""
+
+    def __init__(self, effects: Callable[[], Iterable[Effects]], tell: Tell) -> None:
+        """Take what is needed; *effects* returns those of all views that there are now."""
+        self._effects = effects
+        self._tell = tell
+
+    async def happened(self, change: Change) -> None:
+        """Let *change* count everywhere: when this returns, nobody is answered with what was before."""
+        await self._take(change)
+        await self._tell(encode(change))
+
+    async def heard(self, message: bytes) -> None:
+        """Let a change count that another process tells of. Raises `ValueError` for anything else."""
+        await self._take(decode(message))
+
+    async def _take(self, change: Change) -> None:
+        for effects in self._effects():
+            await effects.take(change)
 
 
 def encode(change: Change) -> bytes:

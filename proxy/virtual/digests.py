@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import structlog
 from prometheus_client import Counter
 
 from proxy.oci.content import CacheResult, Delivery, Descriptor, Manifest
-from proxy.oci.document import Artifact, Image, parse
-from proxy.oci.errors import ManifestUnknown, NotFound
+from proxy.oci.document import Artifact, Image, Index, parse
+from proxy.oci.errors import ManifestUnknown, NotFound, Refused, Unreadable
 from proxy.oci.mediatype import ANYTHING
 from proxy.oci.reference import Digest, Repository
 from proxy.oci.registry import Bringing, Registry
@@ -21,6 +21,7 @@ from proxy.virtual.budget import Budget
 from proxy.virtual.flight import Flights
 from proxy.virtual.history import History
 from proxy.virtual.leases import Leases
+from proxy.virtual.permissions import Permissions
 from proxy.virtual.places import Place, Places
 
 _log: Final = structlog.get_logger("merge")
@@ -37,6 +38,7 @@ class Digests:
         places: Places,
         history: History,
         leases: Leases,
+        permissions: Permissions,
         budget: Budget,
         clock: Callable[[], float],
         coalesced: Counter,
@@ -47,6 +49,7 @@ class Digests:
         self._places = places
         self._history = history
         self._leases = leases
+        self._permissions = permissions
         self._budget = budget
         self._clock = clock
         self._fetches: Flights[tuple[Virtual, Digest], Manifest] = Flights(coalesced)
@@ -58,22 +61,80 @@ class Digests:
     async def manifest(self, virtual: Virtual, digest: Digest) -> Manifest:
         """Return a manifest by digest, from where it was seen or from any source of *virtual* (law 8)."""
         lease = self._leases.open(virtual, digest)
-        location = await self._places.manifest(virtual, digest)
-        body = await self._content.get(digest) if location else None
+        try:
+            location = await self._places.manifest(virtual, digest)
+        except Unreadable as trouble:
+            return await self._searched(virtual, digest, trouble)
+        body = await self._kept(digest, location) if location else None
         if location is not None and body is not None:
             manifest = Manifest(Descriptor(media_type=location.media_type, digest=digest, size=len(body)), body)
+            try:
+                until = await self._permissions.manifest(partial(self._where, virtual, location, manifest))
+            except (NotFound, Refused) as no:
+                location = await self._theirs(virtual, location, digest, no)
+                until = await self._permissions.manifest(partial(self._where, virtual, location, manifest))
             await self._learn_blobs(virtual, (location.upstream, location.repository), manifest)
             await self._history.used_digest(virtual, manifest)
-            self._leases.grant(lease, self._clock(), since=None, until=math.inf)
+            self._leases.grant(lease, self._clock(), since=None, until=until)
             return replace(manifest, delivery=Delivery(CacheResult.HIT, lease=lease))
+        return await self._fetched(virtual, digest, location)
+
+    async def _searched(self, virtual: Virtual, digest: Digest, trouble: Unreadable) -> Manifest:
+        """Return what a source has. *trouble* hides whether it is an index of our own: no source's no counts then."""
+        try:
+            return await self._fetched(virtual, digest, None)
+        except (NotFound, Refused):
+            raise trouble from None
+
+    async def _fetched(self, virtual: Virtual, digest: Digest, location: Location | None) -> Manifest:
         fetch = self._fetches.join((virtual, digest), lambda: self._fetch(virtual, digest, location))
         return await self._budget.spend(fetch, f"{virtual.repository}@{digest}")
+
+    async def _where(self, virtual: Virtual, location: Location, manifest: Manifest) -> list[tuple[Place, Digest]]:
+        """Return whose manifest this is: of an index of our own, whose are all that it names."""
+        if location.upstream:
+            return [((location.upstream, location.repository), manifest.descriptor.digest)]
+        document = parse(manifest.body, manifest.descriptor.media_type)
+        children = [child.digest for child in document.manifests] if isinstance(document, Index) else []
+        return [(await self._owner(virtual, child), child) for child in children]
+
+    async def _theirs(self, virtual: Virtual, location: Location, digest: Digest, no: NotFound | Refused) -> Location:
+        """Return where else a manifest is that somebody else has seen where this caller may not read.
+
+        Raises *no* where it is nowhere else for them.
+        """
+        if not location.upstream:
+            raise no
+        try:
+            place = await self._search(virtual, digest)
+        except (NotFound, Refused):
+            raise no from None
+        if place == (location.upstream, location.repository):
+            raise no
+        return Location(*place, location.media_type)
+
+    async def _owner(self, virtual: Virtual, digest: Digest) -> Place:
+        location = await self._places.known(virtual, digest)
+        if location is not None and location.upstream:
+            return (location.upstream, location.repository)
+        return await self._search(virtual, digest)
+
+    async def _kept(self, digest: Digest, location: Location) -> bytes | None:
+        """Return the bytes that are kept of *digest*; of an index of our own its location may be all there is."""
+        body = await self._content.get(digest)
+        if body is None and location.body:
+            body = location.body
+            await self._content.remember(digest, body)
+        return body
 
     async def _fetch(self, virtual: Virtual, digest: Digest, location: Location | None) -> Manifest:
         """Fetch a manifest from where it was last found, else from wherever it is."""
         if location is not None and location.upstream:
             try:
                 return await self._take(virtual, (location.upstream, location.repository), digest)
+            except Refused as no:
+                theirs = await self._theirs(virtual, location, digest, no)
+                return await self._take(virtual, (theirs.upstream, theirs.repository), digest)
             except NotFound:
                 _log.info("manifest moved", image=str(virtual), digest=digest, was_in=str(location.repository))
         return await self._take(virtual, await self._search(virtual, digest), digest)

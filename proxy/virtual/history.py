@@ -18,7 +18,7 @@ from proxy.virtual.places import Place, Places
 from proxy.virtual.recent import Recent
 from proxy.virtual.together import together
 
-_MOST: Final = 50_000  # generations whose use is remembered; one that was forgotten is passed on again
+_MOST: Final = 20_000  # generations whose use is remembered; one that was forgotten is passed on again
 
 _log: Final = structlog.get_logger("merge")
 
@@ -58,10 +58,10 @@ class History:
 
         An index of our own lasts when this returns; everything else could be had again, and lasts a moment later.
         """
-        keeping = [self._keep_locations(virtual, entry)]
+        await self._keep_locations(virtual, entry)
         if body is not None:
-            keeping.append(self._content.put(entry.descriptor.digest, body))
-        await together(keeping)
+            await self._content.remember(entry.descriptor.digest, body)
+            await self._places.keep_index(virtual, entry.descriptor, body)
         await self._metadata.keep_entry(virtual, tag, entry)
 
     async def used_tag(self, virtual: Virtual, entry: Entry) -> bool:
@@ -72,11 +72,11 @@ class History:
         digest = entry.descriptor.digest
         if not self._is_due(virtual, digest):
             return True
-        if entry.merged and not await self._content.touch(digest) and await self.restore(entry) is None:
+        if entry.merged and not await self._use_index(virtual, entry):
             self._used.drop((virtual, digest))
             return False
         await self._keep_locations(virtual, entry)
-        await together(self._content.touch(child.digest) for child, _ in _locations(entry))
+        await together(self._content.touch(descriptor.digest) for descriptor, _ in _locations(entry))
         return True
 
     async def used_digest(self, virtual: Virtual, manifest: Manifest) -> None:
@@ -96,27 +96,37 @@ class History:
         await self._content.put(again.descriptor.digest, again.body)
         return again.body
 
+    async def _use_index(self, virtual: Virtual, entry: Entry) -> bool:
+        """Note a use of an index of our own, and write what was lost of it again; False where that can't be done."""
+        digest = entry.descriptor.digest
+        kept = await self._content.touch(digest)
+        location = await self._places.known(virtual, digest)
+        if kept and location is not None and not location.upstream:
+            return True
+        body = (await self._content.get(digest) if kept else None) or await self.restore(entry)
+        if body is not None:
+            await self._places.keep_index(virtual, entry.descriptor, body)
+        return body is not None
+
     async def _keep_locations(self, virtual: Virtual, entry: Entry) -> None:
-        await together(
-            self._places.keep_manifest(virtual, descriptor, place) for descriptor, place in _locations(entry)
-        )
+        for descriptor, place in _locations(entry):
+            await self._places.keep_manifest(virtual, descriptor, place)
 
     async def _use(self, virtual: Virtual, digest: Digest) -> None:
-        await self._places.manifest(virtual, digest)
+        await self._places.known(virtual, digest)
         await self._content.touch(digest)
 
     def _is_due(self, virtual: Virtual, digest: Digest) -> bool:
         now = self._clock()
         due = self._used.get((virtual, digest), now) is None
         if due:
-            self._used.put((virtual, digest), value=True, until=now + self._noting)
+            self._used.put((virtual, digest), value=True, until=now + self._noting, since=now)
         return due
 
 
-def _locations(entry: Entry) -> Iterable[tuple[Descriptor, Place | None]]:
-    """Return where each manifest of *entry* is to be fetched from."""
+def _locations(entry: Entry) -> Iterable[tuple[Descriptor, Place]]:
+    """Return where each manifest of *entry* is to be fetched from; an index of our own isn't."""
     if not entry.merged:
         part = entry.parts[0]
         return [(entry.descriptor, (part.upstream, part.repository))]
-    children = [(child, (part.upstream, part.repository)) for part in entry.parts for child in part.children]
-    return [(entry.descriptor, None), *children]
+    return [(child, (part.upstream, part.repository)) for part in entry.parts for child in part.children]

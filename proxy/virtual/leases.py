@@ -39,7 +39,7 @@ class Leases:
 
     def grant(self, lease: Lease, now: float, *, since: float | None, until: float) -> Lease:
         """Let *lease* hold until then, a minute at most; it ends earlier where it is ended."""
-        lease.since = since
+        lease.since, lease.begins = since, now
         lease.until = min(until, now + _LONGEST)
         return lease
 

@@ -15,7 +15,8 @@ from proxy.virtual.recent import Recent
 
 _MAX_NAMES: Final = 500_000  # remembered, of all lists together
 _MAX_LISTS: Final = 1_000
-_MAX_SECONDS: Final = 600.0  # even where tags never move: new ones come
+LONGEST: Final = 600.0
+"""Seconds that a list is remembered at most, even where tags never move: new ones come."""
 _FLIGHT_SECONDS: Final = 60.0  # after which a list is given up, whoever still waits
 
 Key = TypeVar("Key", bound=Hashable)
@@ -38,8 +39,14 @@ class Listing:
 class Lists(Generic[Key]):
     """Remembered lists, each in one flight at a time."""
 
-    def __init__(self, clock: Callable[[], float], coalesced: Counter) -> None:
-        """Take what is needed; *clock* gives seconds since the epoch."""
+    def __init__(self, clock: Callable[[], float], coalesced: Counter, longest: float = LONGEST) -> None:
+        """Take what is needed.
+
+        Args:
+            clock: Seconds since the epoch.
+            longest: Seconds that a list is remembered at most.
+        """
+        self._longest = longest
         self._clock = clock
         self._flights: Flights[Key, Listing] = Flights(coalesced)
         self._recent: Recent[Key, Listing] = Recent(_MAX_LISTS)
@@ -59,7 +66,7 @@ class Lists(Generic[Key]):
         known = self._recent.get(key, self._clock())
         if known is not None:
             return known
-        return await self._flights.join(key, lambda: self._asked(key, min(seconds, _MAX_SECONDS), ask))
+        return await self._flights.join(key, lambda: self._asked(key, min(seconds, self._longest), ask))
 
     def forget(self, key: Key) -> None:
         """Let the next caller ask anew; what is under way may have begun too early to see what changed."""
@@ -76,6 +83,7 @@ class Lists(Generic[Key]):
             if current:
                 del self._current[key]
         if current and len(listing.names) <= _MAX_NAMES:
-            self._recent.put(key, listing, self._clock() + seconds)
+            now = self._clock()
+            self._recent.put(key, listing, now + seconds, since=now)
             self._recent.shrink(lambda kept: len(kept.names), _MAX_NAMES)
         return listing

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -13,14 +16,14 @@ from proxy.merge.decide import Hold, Keep, Pass, Refuse, Serve, Verdict, decide
 from proxy.merge.entry import Entry
 from proxy.merge.explain import Explanation, explain
 from proxy.merge.freshness import Age
-from proxy.merge.outcome import Outcome, SingleImage
-from proxy.merge.plan import Plan, learn, plan_companion, plan_tag
-from proxy.merge.rule import Learned, Rule, find
+from proxy.merge.learning import widen, widen_unchanged
+from proxy.merge.outcome import Outcome
+from proxy.merge.plan import Plan
+from proxy.merge.rule import Rule
 from proxy.oci.content import CacheResult, Delivery, Manifest
-from proxy.oci.errors import ManifestUnknown, NotFound, Refused, RegistryError, TimedOut
+from proxy.oci.errors import ManifestUnknown, NoAnswer, NotFound, Refused, RegistryError, TimedOut
 from proxy.oci.lease import Lease
 from proxy.oci.reference import Tag
-from proxy.oci.referrers import is_companion, subject_of
 from proxy.oci.registry import Bringing
 from proxy.store.base import Content, Metadata, Turns, Virtual
 from proxy.telemetry import Metrics
@@ -28,15 +31,20 @@ from proxy.virtual.budget import Budget
 from proxy.virtual.digests import Digests
 from proxy.virtual.flight import Flights
 from proxy.virtual.history import History
+from proxy.virtual.holdings import Holdings
 from proxy.virtual.leases import Leases
+from proxy.virtual.permissions import Permissions
 from proxy.virtual.places import Place, Places
+from proxy.virtual.plans import Plans
 from proxy.virtual.recent import Recent
-from proxy.virtual.sources import Sources
+from proxy.virtual.sources import NOTHING, Asked, Known, Sources
 from proxy.virtual.standing import Standing
 
 _MAX_TROUBLES: Final = 10_000  # tags whose last question ended in an error, remembered for `negative_ttl`
 _MAX_PAUSE: Final = 120.0  # seconds between questions to a source that goes on giving no answer
 _FLIGHT_SECONDS: Final = 60.0  # after which a question is given up, whoever still waits
+
+_CONFIRMED: Final = (CacheResult.MISS, CacheResult.REVALIDATED)
 
 _log: Final = structlog.get_logger("merge")
 
@@ -77,6 +85,8 @@ class Manifests:
         standing: Standing,
         digests: Digests,
         leases: Leases,
+        permissions: Permissions,
+        holdings: Holdings,
         budget: Budget,
         clock: Callable[[], float],
         metrics: Metrics,
@@ -86,16 +96,17 @@ class Manifests:
 
         Args:
             leases: Say how long an answer from memory may be given again.
+            permissions: Say whether the caller may have it.
+            holdings: What places were seen to hold.
             turns: Whose turn it is to ask, where other processes share the cache.
             budget: How long a caller waits; the question itself may go on.
             clock: Seconds since the epoch.
         """
-        self._rules = rules
         self._metadata = metadata
         self._content = content
-        self._places = places
         self._history = history
         self._leases = leases
+        self._permissions = permissions
         self._budget = budget
         self._flight_budget = Budget(_FLIGHT_SECONDS)
         self._clock = clock
@@ -103,7 +114,8 @@ class Manifests:
         self._standing = standing
         self._digests = digests
         self._turns = turns
-        self._sources = Sources(upstreams, content)
+        self._plans = Plans(rules, metadata, places, clock)
+        self._sources = Sources(upstreams, content, holdings)
         self._flights: Flights[tuple[Virtual, Tag], Answer] = Flights(metrics.coalesced)
         self._trouble: Recent[tuple[Virtual, Tag], _Trouble] = Recent(_MAX_TROUBLES)
 
@@ -121,19 +133,26 @@ class Manifests:
         age = now - entry.checked_at if entry else 0.0
         judged = self._standing.judged(virtual, tag, entry, now) if entry else Age.EXPIRED
         if entry and judged is Age.FRESH:
-            until = self._standing.fresh_until(virtual, tag, entry)
+            until = min(self._standing.fresh_until(virtual, tag, entry), await self._permissions.entry(entry))
             return _answer(
                 entry, CacheResult.HIT, age, self._leases.grant(lease, now, since=entry.checked_at, until=until)
             )
-        trouble = self._trouble.get((virtual, tag), now)
+        trouble = self._trouble.get((virtual, tag), self._clock())
         if trouble and isinstance(trouble.error, NotFound):
             raise ManifestUnknown(trouble.error.message)
         if entry and trouble:
-            return self._held(entry, trouble.error)
+            return await self._permitted(self._held(entry, trouble.error))
         if entry and judged is Age.STALE:
             self._flights.begin((virtual, tag), lambda: self._refresh(virtual, tag, entry))
-            return _answer(entry, CacheResult.STALE, age)
-        return await self._asked(virtual, tag, entry)
+            return await self._permitted(_answer(entry, CacheResult.STALE, age))
+        return await self._permitted(await self._asked(virtual, tag, entry))
+
+    async def _permitted(self, answer: Answer) -> Answer:
+        """Return *answer* if the caller may have it: also what was asked for with what they may do may be held."""
+        until, lease = await self._permissions.entry(answer.entry), answer.delivery.lease
+        if lease is not None:
+            lease.until = min(lease.until, until)
+        return answer
 
     async def revalidate(self, virtual: Virtual, tag: Tag) -> None:
         """Ask anew for a tag whose sources are said to have changed. One that nobody pulled is left alone."""
@@ -166,13 +185,8 @@ class Manifests:
     async def explain(self, virtual: Virtual, tag: Tag) -> Explanation:
         """Ask everything anew and say why *tag* is what it is. Changes nothing that is served."""
         previous = await self._entry(virtual, tag)
-        for plan in await self._plans(virtual, tag):
-            asked = await self._sources.ask(plan, {})
-            outcomes = asked.outcomes or ()
-            verdict = self._decide(plan, outcomes, previous)
-            if not _not_found(verdict):
-                break
-        return explain(plan, asked.probes, outcomes, verdict)
+        plan, asked, verdict = await self._question(virtual, tag, {}, previous)
+        return explain(plan, asked.probes, asked.outcomes or (), verdict)
 
     async def _entry(self, virtual: Virtual, tag: Tag) -> Entry | None:
         """Return the kept entry, unless another rule made it."""
@@ -201,7 +215,19 @@ class Manifests:
             self._leases.end(virtual, tag)
         if previous is None or answer.entry.checked_at > previous.checked_at:
             self._standing.stretch(virtual, tag, answer.entry)
-        return answer
+        return self._leased(virtual, tag, answer) if answer.delivery.cache in _CONFIRMED else answer
+
+    def _leased(self, virtual: Virtual, tag: Tag, answer: Answer) -> Answer:
+        """Let an answer just confirmed be given again, unless something was pushed or deleted meanwhile.
+
+        Nothing is awaited from here on to where the flight ends, so that whatever changes later ends this lease.
+        """
+        lease, now = self._leases.open(virtual, tag), self._clock()
+        if self._standing.judged(virtual, tag, answer.entry, now) is not Age.FRESH:
+            return answer
+        until = self._standing.fresh_until(virtual, tag, answer.entry)
+        lease = self._leases.grant(lease, now, since=answer.entry.checked_at, until=until)
+        return replace(answer, delivery=replace(answer.delivery, lease=lease))
 
     async def _in_turn(self, virtual: Virtual, tag: Tag, previous: Entry | None) -> Answer:
         """Ask, unless another process did so while we waited for our turn."""
@@ -224,41 +250,33 @@ class Manifests:
 
     async def _attempt(self, virtual: Virtual, tag: Tag, previous: Entry | None) -> Answer:
         known = previous.digests() if previous else {}
-        for plan in await self._plans(virtual, tag):
-            asked = await self._sources.ask(plan, known)
-            now = self._clock()
-            if asked.outcomes is None and previous is not None:
-                return await self._confirm(virtual, tag, previous, now)
-            verdict = self._decide(plan, asked.outcomes or (), previous)
-            if not _not_found(verdict):
-                break
+        plan, asked, verdict = await self._question(virtual, tag, known, previous)
+        now = self._clock()
+        if asked.outcomes is None and previous is not None:
+            return await self._confirm(virtual, tag, previous, now)
         answer = await self._act(virtual, plan, verdict, previous, now)
-        await self._learn(virtual, plan, verdict, now)
+        await self._plans.learn(virtual, plan, verdict, now)
         return answer
 
-    async def _plans(self, virtual: Virtual, tag: Tag) -> tuple[Plan, ...]:
-        """Return what to ask, and what to ask after that if it finds nothing.
+    async def _question(
+        self, virtual: Virtual, tag: Tag, known: Known, previous: Entry | None
+    ) -> tuple[Plan, Asked, Verdict]:
+        """Ask what is planned, and then what else there is where that finds too little.
 
-        What was learned from other tags is tried alone first. A repository that uses one convention for some
-        tags and another for others costs a second round, never a 404.
+        What was learned from other tags is tried alone first. A repository that uses other words for some tags than
+        for others costs a second round, never a 404 or an architecture.
         """
-        if is_companion(tag):
-            return await self._companion_plans(virtual, tag)
-        rule = find(self._rules, virtual.upstream, virtual.repository)
-        learned = await self._metadata.learned(virtual) if rule.conventions else None
-        now = self._clock()
-        first = plan_tag(rule, virtual.upstream, virtual.repository, tag, learned, now)
-        full = plan_tag(rule, virtual.upstream, virtual.repository, tag, None, now)
-        return (first,) if first == full else (first, full)
-
-    async def _companion_plans(self, virtual: Virtual, tag: Tag) -> tuple[Plan, ...]:
-        """Return where to look for a signature, an attestation or a list of referrers, one place after the other."""
-        rule = find(self._rules, virtual.upstream, virtual.repository)
-        places = await self._places.about(virtual, subject_of(tag))
-        return tuple(
-            plan_companion(rule, virtual.upstream, virtual.repository, tag, place, conjecture=conjecture)
-            for place, conjecture in places.items()
-        )
+        plans, asked = deque(await self._plans.of(virtual, tag)), NOTHING
+        while True:
+            plan = plans.popleft()
+            asked = await self._sources.ask(plan, known, asked)
+            verdict = self._decide(plan, asked.outcomes or (), previous)
+            unchanged = previous if asked.outcomes is None else None
+            wider = widen_unchanged(plan, unchanged) if unchanged else widen(plan, verdict)
+            if wider is not None:
+                plans.append(wider)
+            elif unchanged or not plans or not _not_found(verdict):
+                return plan, asked, verdict
 
     async def _confirm(self, virtual: Virtual, tag: Tag, previous: Entry, now: float) -> Answer:
         """Nothing changed: the same answer, as fresh as new."""
@@ -277,7 +295,8 @@ class Manifests:
         """Do what was decided."""
         match verdict:
             case Serve():
-                self._report(virtual, plan, verdict)
+                # The lines are written while the disk is.
+                asyncio.get_running_loop().call_soon(self._report, virtual, plan, verdict)
                 entry = generation.merged(plan, verdict, previous, now)
                 await self._history.publish(virtual, plan.tag, entry, verdict.manifest.body)
             case Pass():
@@ -304,21 +323,6 @@ class Manifests:
         await self._metadata.keep_entry(virtual, plan.tag, kept)
         self._trouble.drop((virtual, plan.tag))
         return _answer(kept, CacheResult.STALE, now - entry.checked_at)
-
-    async def _learn(self, virtual: Virtual, plan: Plan, verdict: Verdict, now: float) -> None:
-        """Remember which guesses came true, so that the next tag of this repository costs no guessing."""
-        if not plan.guessing:
-            return
-        match verdict:
-            case Serve(parts=parts):
-                places = {part.place for part in parts}
-                learned = learn([source for source in plan.sources if source.place in places], now)
-            case Pass(found=found) if not isinstance(found.kind, SingleImage):
-                learned = Learned("", (), now)  # its author merged it; a lone image may get company any time
-            case _:
-                return
-        if learned is not None:
-            await self._metadata.keep_learned(virtual, learned)
 
     def _held(self, entry: Entry, error: RegistryError) -> Answer:
         self._metrics.held.labels(error.code).inc()
@@ -350,14 +354,21 @@ class Manifests:
         before = self._trouble.last((virtual, plan.tag))
         if before is not None and not isinstance(error, NotFound):
             pause = max(pause, min(before.pause * 2, _MAX_PAUSE))
-        self._trouble.put((virtual, plan.tag), _Trouble(error, pause), now + pause)
+        # A copy: the error itself is raised, and its traceback would keep every request alive that ended with it.
+        self._trouble.put((virtual, plan.tag), _Trouble(copy(error), pause), now + pause, since=now)
 
     async def _refused(self, virtual: Virtual, plan: Plan, error: RegistryError, now: float) -> None:
         """Let an authoritative no count: the tag is forgotten, and not asked for again at once."""
-        if isinstance(error, NotFound):
-            self._pause(virtual, plan, error, now)
-        else:
-            _log.warning("no answer", image=str(plan), upstream=virtual.upstream, reason=error.message)
+        told = {"image": str(plan), "upstream": virtual.upstream, "reason": error.message}
+        match error:
+            case NotFound():
+                self._pause(virtual, plan, error, now)
+            case Refused():
+                _log.warning("refused", **told)
+            case _:
+                _log.warning("no answer", **told)
+                if isinstance(error, NoAnswer):
+                    error.told = True
         if isinstance(error, NotFound | Refused):
             await self._metadata.drop_entry(virtual, plan.tag)
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from proxy.merge.rule import Rule, find
+from proxy.merge.rule import Learned, Rule, find
 from proxy.oci.content import Descriptor
-from proxy.oci.errors import NoAnswer, NotFound, Refused, RegistryError
+from proxy.oci.errors import NoAnswer, NotFound, Refused, RegistryError, Unreadable
 from proxy.oci.reference import Digest, Repository
 from proxy.oci.registry import Registry
 from proxy.store.base import Location, Metadata, Virtual
@@ -59,6 +59,9 @@ class Places:
         """
         rule = find(self._rules, virtual.upstream, virtual.repository)
         learned = await self._durable.learned(virtual) if rule.conventions else None
+        return self._places(rule, virtual, learned)
+
+    def _places(self, rule: Rule, virtual: Virtual, learned: Learned | None) -> tuple[Place, ...]:
         places = rule.repositories(virtual.upstream, virtual.repository, learned)
         home = (virtual.upstream, virtual.repository)
         return tuple(place for place in dict.fromkeys((*places, home)) if place[0] in self._upstreams)
@@ -66,34 +69,43 @@ class Places:
     async def about(self, virtual: Virtual, digest: Digest | None) -> Mapping[Place, bool]:
         """Return the places that may have something to say about a manifest: signatures, attestations, referrers.
 
-        The name itself comes first: a push through us lands there. Then the source that owns the manifest, or
-        where that isn't known all others. With each place goes whether it is a mere conjecture that it exists, so
-        that being refused there tells nothing: registries refuse what doesn't exist. A source that stands in the
-        configuration, or that has brought the manifest, is none.
+        The name itself comes first: a push through us lands there. Then the source that owns the manifest, or where
+        that isn't known all others, those that other tags were found in before the rest. With each place goes whether
+        it is a mere conjecture that it exists, so that being refused there tells nothing: registries refuse what
+        doesn't exist. A source that stands in the configuration, or that has brought the manifest, is none.
         """
         rule = find(self._rules, virtual.upstream, virtual.repository)
         places = {(virtual.upstream, virtual.repository): rule.merges}
-        location = await self.manifest(virtual, digest) if digest else None
+        location = await self.known(virtual, digest) if digest else None
         if location is None:
-            for place in await self.of(virtual):
+            for place in (*await self.of(virtual), *self._places(rule, virtual, None)):
                 places.setdefault(place, not self.is_written(virtual, place))
         elif location.upstream:
             places[location.upstream, location.repository] = False
         return places
 
     async def manifest(self, virtual: Virtual, digest: Digest) -> Location | None:
-        """Return where a manifest was last found."""
+        """Return where a manifest was last found. Raises `Unreadable` where that may be known."""
         found = await self._durable.location(virtual, digest)
         return found if found is None or found.upstream in ("", *self._upstreams) else None
 
-    async def keep_manifest(self, virtual: Virtual, descriptor: Descriptor, place: Place | None) -> None:
-        """Remember where a manifest is; *place* None means: it is an index of our own, which nobody else has."""
-        if place is None:
-            own = Location("", virtual.repository, descriptor.media_type)
-            await self._durable.keep_location(virtual, descriptor.digest, own)
-        else:
-            found = Location(*place, descriptor.media_type)
-            await self._durable.remember_location(virtual, descriptor.digest, found)
+    async def known(self, virtual: Virtual, digest: Digest) -> Location | None:
+        """Return where a manifest was last found, as far as that can be read."""
+        try:
+            return await self.manifest(virtual, digest)
+        except Unreadable:
+            return None
+
+    async def keep_manifest(self, virtual: Virtual, descriptor: Descriptor, place: Place) -> None:
+        """Remember where a manifest is."""
+        found = Location(*place, descriptor.media_type)
+        await self._durable.remember_location(virtual, descriptor.digest, found)
+        self._leases.end(virtual, descriptor.digest)
+
+    async def keep_index(self, virtual: Virtual, descriptor: Descriptor, body: bytes) -> None:
+        """Keep an index of our own, which nobody else has. It lasts when this returns."""
+        own = Location("", virtual.repository, descriptor.media_type, body)
+        await self._durable.keep_location(virtual, descriptor.digest, own)
         self._leases.end(virtual, descriptor.digest)
 
     async def forget(self, virtual: Virtual, digest: Digest) -> None:
@@ -115,22 +127,27 @@ class Places:
     async def search(self, virtual: Virtual, look: Look, missing: NotFound) -> Sighting:
         """Look in all places of *virtual* at once and return the first that has it, in the rule's order.
 
+        What was learned of its tags says where to look first: another tag may be named otherwise.
+
         Raises:
             NotFound: *missing*, when every place says no. A place that refuses says no, too, where it is a mere
                 conjecture and another place answered: most that a convention names don't exist.
             NoAnswer, Refused: Nobody has it, and somebody didn't say.
         """
-        places = await self.of(virtual)
-        answers = await together(self._look(place, look) for place in places)
-        for answer in answers:
-            if isinstance(answer, Sighting):
-                return answer
-        for answer in answers:
+        answers: dict[Place, Sighting | RegistryError] = {}
+        rule = find(self._rules, virtual.upstream, virtual.repository)
+        for places in (await self.of(virtual), self._places(rule, virtual, None)):
+            new = [place for place in places if place not in answers]
+            answers |= zip(new, await together(self._look(place, look) for place in new), strict=True)
+            for answer in answers.values():
+                if isinstance(answer, Sighting):
+                    return answer
+        for answer in answers.values():
             if isinstance(answer, NoAnswer):
                 raise answer
-        refusals = {place: answer for place, answer in zip(places, answers, strict=True) if isinstance(answer, Refused)}
+        refusals = {place: answer for place, answer in answers.items() if isinstance(answer, Refused)}
         for place, refusal in refusals.items():
-            if len(refusals) == len(places) or self.is_written(virtual, place):
+            if len(refusals) == len(answers) or self.is_written(virtual, place):
                 raise refusal
         raise missing
 

@@ -184,7 +184,7 @@ class Pushes:
         return any(found)
 
     async def _adopt_manifest(self, virtual: Virtual, digest: Digest, target: Place) -> bool:
-        location = await self._places.manifest(virtual, digest)
+        location = await self._places.known(virtual, digest)
         if location is None or not location.upstream or (location.upstream, location.repository) == target:
             return False
         manifest = await self._digests.manifest(virtual, digest)

@@ -11,6 +11,7 @@ from proxy.merge.explain import Explanation
 from proxy.merge.inverse import affected
 from proxy.merge.route import Address, Names, route, route_registry
 from proxy.merge.rule import Rule
+from proxy.oci.access import Resource
 from proxy.oci.byterange import Part
 from proxy.oci.content import Blob, Descriptor, Manifest, Redirect, RepositoryPage, Resolved, TagPage
 from proxy.oci.errors import ManifestUnknown, NameUnknown
@@ -131,13 +132,18 @@ class Directory:
 
     def find(
         self, host: str, namespaces: tuple[str, ...], prefix: str, repository: Repository
-    ) -> tuple[Served, Repository]:
+    ) -> tuple[Served, Resource]:
         """Return the registry and the repository there. Raises `NameUnknown`."""
-        return self.virtual(Address(host, namespaces, prefix), repository)
+        upstream, there = route(self._names, Address(host, namespaces, prefix), repository)
+        return self._registries[upstream], Resource(upstream, there, self._name(upstream, there))
 
-    def catalogue(self, host: str, namespaces: tuple[str, ...], prefix: str) -> Catalogue:
-        """Return the registry that a request means which names no repository. Raises `NameUnknown`."""
-        return self._registries[route_registry(self._names, Address(host, namespaces, prefix))]
+    def catalogue(self, host: str, namespaces: tuple[str, ...], prefix: str) -> tuple[Catalogue, str]:
+        """Return the registry that a request means which names no repository, and its upstream's name.
+
+        Raises `NameUnknown`.
+        """
+        upstream = route_registry(self._names, Address(host, namespaces, prefix))
+        return self._registries[upstream], upstream
 
     def check(self, namespaces: tuple[str, ...], prefix: str) -> None:
         """Raise `NameUnknown` where a request that names no repository names a registry that is none of ours."""
@@ -158,6 +164,11 @@ class Directory:
         """Return the virtual registry and the repository there. Raises `NameUnknown`."""
         upstream, there = route(self._names, address, repository)
         return self._registries[upstream], there
+
+    def _name(self, upstream: str, repository: Repository) -> str:
+        """Return what a token calls a repository: the words that lead there without `Host` and `?ns=`."""
+        default = any(names.default for names in self._names if names.name == upstream)
+        return str(repository) if default else f"{upstream}/{repository}"
 
 
 def _too_narrow(entry: Entry, accept: Accept) -> bool:

@@ -34,10 +34,12 @@ from proxy.oci.platform import Platform, normalize
 from proxy.oci.reference import Digest, Repository, Tag
 from proxy.oci.registry import Bringing
 from proxy.store.base import Content
+from proxy.virtual.holdings import Holdings
 from proxy.virtual.together import together
 
 MAX_DEPTH: Final = 3  # indexes within indexes; buildx makes none, people at most one
 MAX_CHILDREN: Final = 256  # entries of one source, all depths together
+_MAX_READ: Final = 1024  # entries that are looked at for them, those of an index that comes again and again included
 _REVISION: Final = "org.opencontainers.image.revision"
 _VERSION: Final = "org.opencontainers.image.version"
 _AT_ONCE: Final = 8  # children of one index that are fetched at the same time
@@ -58,38 +60,63 @@ class Asked:
     outcomes: tuple[Outcome, ...] | None
 
 
-class Sources:
-    """Questions to upstreams. Manifests and configs that were read before come from *content*."""
+NOTHING: Final = Asked((), None)
 
-    def __init__(self, upstreams: Mapping[str, Bringing], content: Content) -> None:
+
+class Sources:
+    """Questions to upstreams. Manifests and configs that were read before come from *content*.
+
+    Content is shared by all repositories, and what an index or a manifest names isn't thereby in its own: registries
+    take what names things that they don't hold. So what is kept counts once the source was seen to hold it, too.
+    """
+
+    def __init__(self, upstreams: Mapping[str, Bringing], content: Content, holdings: Holdings) -> None:
         self._upstreams = upstreams
         self._content = content
+        self._holdings = holdings
 
-    async def ask(self, plan: Plan, known: Known) -> Asked:
+    async def ask(self, plan: Plan, known: Known, earlier: Asked = NOTHING) -> Asked:
         """Ask for everything that *plan* names, in at most two rounds: manifests, then configs.
 
+        What was fetched is read at once: its config is asked for while other sources still answer.
+
         Args:
-            known: What the sources stood for last time. Those are asked with HEAD, and read only if anything
-                at all changed.
+            known: What the sources stood for last time. If any did all are asked with HEAD, also those that were
+                missing or had no part in it, and read only if anything at all changed.
+            earlier: What came of a narrower plan a moment ago: nobody is asked twice.
         """
         everything = (*plan.sources, *((plan.base,) if plan.base else ()))
-        probes = await together(self._probe(plan, source, known) for source in everything)
+        seen = _seen(plan, earlier)
+        new = iter(await together(self._look(plan, each, known) for each in everything if each not in seen))
+        looked = tuple(seen.get(each) or next(new) for each in everything)
+        probes = tuple(probe for probe, _ in looked)
         if known and _unchanged(probes, known):
             return Asked(probes, None)
-        counted = self._counted(plan, probes, known)
-        return Asked(probes, await together(self._read(plan, probe) for probe in counted))
+        if plan.guessing:
+            read = {probe.source: outcome for probe, outcome in looked if isinstance(probe, Present)}
+            looked = tuple((probe, read.get(probe.source)) for probe in self._counted(plan, probes, known))
+        late = iter(await together(self._read(plan, probe) for probe, outcome in looked if outcome is None))
+        return Asked(probes, tuple(next(late) if outcome is None else outcome for _, outcome in looked))
 
     def _counted(self, plan: Plan, probes: Sequence[Probe], known: Known) -> tuple[Probe, ...]:
-        if not plan.guessing:
-            return tuple(probes)
         guesses = [probe for probe in probes if probe.source != plan.base]
-        return (*winners(guesses, known), *(probe for probe in probes if probe.source == plan.base))
+        expected = {source.place for source in plan.sources if not plan.is_guess(source)}
+        return (*winners(guesses, {*known, *expected}), *(probe for probe in probes if probe.source == plan.base))
 
-    async def _probe(self, plan: Plan, source: Source, known: Known) -> Probe:
-        """See whether *source* is there: by HEAD where it probably isn't, or is known; else by fetching it."""
-        began = time.perf_counter()
+    async def _look(self, plan: Plan, source: Source, known: Known) -> tuple[Probe, Outcome | None]:
+        """See whether *source* is there, and what it is unless that takes another question.
+
+        It is asked by HEAD where it probably isn't there, or probably is what was read before; else by fetching it.
+        """
         aside = source == plan.base and bool(plan.sources)
-        by_head = plan.guessing or aside or source.place in known
+        by_head = plan.is_guess(source) or aside or bool(known)
+        probe = await self._probe(source, by_head=by_head)
+        if isinstance(probe, Present):
+            return probe, None if by_head else await self._read(plan, probe)
+        return probe, probe
+
+    async def _probe(self, source: Source, *, by_head: bool) -> Probe:
+        began = time.perf_counter()
         try:
             registry = self._registry(source.upstream)
             if by_head:
@@ -132,7 +159,15 @@ class Sources:
     async def _fetch(self, source: Source, reference: Tag | Digest) -> Manifest:
         manifest = await self._registry(source.upstream).manifest(source.repository, reference, ANYTHING)
         await self._content.remember(manifest.descriptor.digest, manifest.body)
+        self._saw(source, manifest.descriptor.digest)
         return manifest
+
+    def _saw(self, source: Source, digest: Digest) -> None:
+        self._holdings.saw((source.upstream, source.repository), digest)
+
+    def _holds(self, source: Source, digest: Digest) -> bool:
+        """Whether *source* was seen to hold it."""
+        return self._holdings.has((source.upstream, source.repository), digest)
 
     async def _kind(self, plan: Plan, source: Source, manifest: Manifest) -> Kind:
         document = parse(manifest.body, manifest.descriptor.media_type)
@@ -140,22 +175,32 @@ class Sources:
             case Image() if plan.passes_through:
                 return SingleImage(None)
             case Image():
-                config = await self._config(source, document.config)
-                return SingleImage(parse_platform(config), _release(config))
+                return await self._image(plan, source, document)
             case Artifact():
                 return OtherArtifact(document.artifact_type)
             case Index() if source == plan.base and plan.rule.base is Base.PASSTHROUGH:
                 return ManyImages(document.manifests)  # its author's work, served as it is
             case Index():
-                children = await self._flatten(source, document, depth=1)
+                children = await self._flatten(source, document, _Allowance(_MAX_READ), depth=1)
                 return ManyImages(children, await self._verified(plan, source, children))
+
+    async def _image(self, plan: Plan, source: Source, image: Image) -> SingleImage:
+        """Read an image's config. What is at the name itself is served without, where there is nothing else."""
+        try:
+            config = await self._config(source, image.config)
+            return SingleImage(parse_platform(config), _release(config))
+        except RegistryError as error:
+            if source != plan.base:
+                raise
+            return SingleImage(None, unread=error)
 
     async def _platform(self, source: Source, image: Image) -> Platform | None:
         """Return the platform that the image's config names."""
         return parse_platform(await self._config(source, image.config))
 
     async def _config(self, source: Source, config: Descriptor) -> bytes:
-        kept = await self._content.get(config.digest)
+        # What the source wasn't seen to hold has to be asked for anyway: a look at the disk would only cost time.
+        kept = await self._content.get(config.digest) if self._holds(source, config.digest) else None
         if kept is not None:
             return kept
         if config.size > MAX_CONFIG:
@@ -164,6 +209,7 @@ class Sources:
         body = bytearray()
         try:
             async with registry.blob(source.repository, config.digest, Whole()) as blob:
+                self._saw(source, config.digest)
                 async for chunk in blob.chunks:
                     body += chunk
                     if len(body) > config.size:
@@ -173,23 +219,27 @@ class Sources:
         await self._content.remember(config.digest, bytes(body))
         return bytes(body)
 
-    async def _flatten(self, source: Source, index: Index, depth: int) -> tuple[Descriptor, ...]:
+    async def _flatten(self, source: Source, index: Index, allowance: _Allowance, depth: int) -> tuple[Descriptor, ...]:
         """Return the images and attestations of *index*, those of indexes within included (law 5)."""
         if depth > MAX_DEPTH:
             raise BadAnswer(f"{source} nests indexes more than {MAX_DEPTH} deep")
-        if len(index.manifests) > MAX_CHILDREN:
+        if len(index.manifests) > MAX_CHILDREN or not allowance.take(len(index.manifests)):
             raise BadAnswer(f"{source} has more than {MAX_CHILDREN} entries")
-        parts = await together((self._entry(source, entry, depth) for entry in index.manifests), _AT_ONCE)
+        parts = await together((self._entry(source, entry, allowance, depth) for entry in index.manifests), _AT_ONCE)
         flat = tuple(child for part in parts for child in part)
         if len(flat) > MAX_CHILDREN:
             raise BadAnswer(f"{source} has more than {MAX_CHILDREN} entries")
         return flat
 
-    async def _entry(self, source: Source, entry: Descriptor, depth: int) -> tuple[Descriptor, ...]:
+    async def _entry(
+        self, source: Source, entry: Descriptor, allowance: _Allowance, depth: int
+    ) -> tuple[Descriptor, ...]:
         """Return what one entry brings: itself with its platform, what an index holds, or nothing."""
         if entry.media_type in mediatype.INDEXES:
             document = await self._child(source, entry)
-            return await self._flatten(source, document, depth + 1) if isinstance(document, Index) else ()
+            if not isinstance(document, Index):
+                return ()
+            return await self._flatten(source, document, allowance, depth + 1)
         if entry.media_type not in mediatype.MANIFESTS:
             return ()
         if entry.platform is not None:
@@ -217,6 +267,9 @@ class Sources:
     async def _child(self, source: Source, entry: Descriptor) -> Document:
         try:
             manifest = await self._manifest(source, entry)
+            if not self._holds(source, entry.digest):
+                await self._registry(source.upstream).resolve(source.repository, entry.digest, ANYTHING)
+                self._saw(source, entry.digest)
         except NotFound:
             raise BadAnswer(f"{source} is broken: its entry {entry.digest} does not exist") from None
         if len(manifest.body) != entry.size:
@@ -232,6 +285,27 @@ class Sources:
             return self._upstreams[upstream]
         except KeyError:
             raise Unreachable(f"no upstream is called {upstream!r}") from None
+
+
+class _Allowance:
+    """How many entries of a source may still be looked at, by whoever reads its indexes."""
+
+    def __init__(self, entries: int) -> None:
+        self._left = entries
+
+    def take(self, entries: int) -> bool:
+        """Take so many; False where there aren't as many left."""
+        self._left -= entries
+        return self._left >= 0
+
+
+def _seen(plan: Plan, earlier: Asked) -> dict[Source, tuple[Probe, Outcome | None]]:
+    """Return what was asked for *earlier*. The base is read anew: what it is made for may have interested nobody."""
+    read = {outcome.source: outcome for outcome in earlier.outcomes or () if outcome.source != plan.base}
+    return {
+        probe.source: (probe, read.get(probe.source) if isinstance(probe, Present) else probe)
+        for probe in earlier.probes
+    }
 
 
 def _release(config: bytes) -> Release:

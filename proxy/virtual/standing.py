@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 from proxy.merge.entry import Entry
@@ -17,6 +18,7 @@ from proxy.virtual.recent import Recent
 
 _MAX_OUTDATED: Final = 10_000  # tags and repositories that something was pushed to
 _MAX_STRETCHED: Final = 10_000  # tags that last longer than `tag_ttl` because a rate limit runs out
+_MAX_FOUND: Final = 1000  # tags whose rule is known without matching names again
 
 
 class Standing:
@@ -34,6 +36,7 @@ class Standing:
         self._rules = rules
         self._stretch = stretch
         self._clock = clock
+        self._found = lru_cache(_MAX_FOUND)(self._find)
         self._stretched: Recent[tuple[Virtual, Tag], float] = Recent(_MAX_STRETCHED)
         self._outdated: Recent[tuple[Virtual, Tag] | Place, float] = Recent(_MAX_OUTDATED)
 
@@ -47,12 +50,16 @@ class Standing:
 
     def rule(self, virtual: Virtual, tag: Tag) -> Rule:
         """Return the rule that speaks of *tag*."""
-        rule = find(self._rules, virtual.upstream, virtual.repository)
-        return companion_rule(rule) if is_companion(tag) else rule
+        return self._found(virtual, tag)[0]
 
     def freshness(self, virtual: Virtual, tag: Tag) -> Freshness:
         """Return how long answers for *tag* may be reused."""
-        return self.rule(virtual, tag).freshness_of(tag)
+        return self._found(virtual, tag)[1]
+
+    def _find(self, virtual: Virtual, tag: Tag) -> tuple[Rule, Freshness]:
+        rule = find(self._rules, virtual.upstream, virtual.repository)
+        rule = companion_rule(rule) if is_companion(tag) else rule
+        return rule, rule.freshness_of(tag)
 
     def judged(self, virtual: Virtual, tag: Tag, entry: Entry, now: float) -> Age:
         """Judge *entry* by its age, or by what was settled when it was confirmed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Final
 
 import structlog
@@ -31,7 +32,10 @@ async def blob(request: Request, at: BlobAt) -> web.StreamResponse:
             if isinstance(described, Blob):
                 raise RangeInvalid("no blob has a byte of this range", size=described.size)
     async with registry.blob(repository, at.digest, part) as found:
-        return _elsewhere(found, at.digest) if isinstance(found, Redirect) else await _sent(request, found)
+        if isinstance(found, Redirect):
+            return _elsewhere(found, at.digest)
+        with request.gate.streaming(request.client) if found.streamed else nullcontext():
+            return await _sent(request, found)
 
 
 def _wanted(request: Request, digest: Digest) -> Part:
@@ -59,7 +63,7 @@ async def _sent(request: Request, found: Blob) -> web.StreamResponse:
     try:
         transport = request.http.transport
         if found.file is not None and writer is not None and transport is not None and can_send(transport):
-            await send(writer, transport, found.file)
+            await send(writer, transport, found.file, request.gate.limits.send_timeout)
         else:
             async for chunk in found.chunks:
                 await response.write(chunk)

@@ -14,6 +14,8 @@ Networks = Collection[IPv4Network | IPv6Network]
 
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?", re.ASCII)
 
+_MAX_PROXIES: Final = 20  # in a row in front of us
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -40,11 +42,38 @@ def origin(http: web.BaseRequest, trusted: Networks) -> Origin:
         forwarded = ""
     if not _HOST.fullmatch(forwarded or host) or scheme not in ("", "http", "https") or not (forwarded or scheme):
         return Origin(forwarded or host)
-    return Origin(forwarded or host, f"{scheme or 'http'}://{forwarded or host}")
+    return Origin(forwarded or host, f"{scheme or http.scheme}://{forwarded or host}")
 
 
 def _first(http: web.BaseRequest, name: str) -> str:
     return http.headers.get(name, "").partition(",")[0].strip()
+
+
+def forwarded_for(http: web.BaseRequest, trusted: Networks) -> str:
+    """Return the client that trusted proxies have passed on: the last address in `X-Forwarded-For` that is no proxy's.
+
+    Every proxy appends who it heard from, so what stands in front of that is the client's own word. Empty where there
+    is no address.
+    """
+    named = ",".join(http.headers.getall("X-Forwarded-For", ())).split(",")
+    for each in reversed(named[-_MAX_PROXIES:]):
+        address = each.strip()
+        if not is_trusted(address, trusted):
+            return address if _is_address(address) else ""
+    return ""
+
+
+def is_host(text: str) -> bool:
+    """Whether *text* is what a `Host` header may hold: a name or an address, and perhaps a port. No user, no path."""
+    return _HOST.fullmatch(text) is not None
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def is_trusted(remote: str, trusted: Networks) -> bool:

@@ -6,6 +6,7 @@ A shared secret is required: whoever may post here can make us ask, though never
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -18,8 +19,10 @@ from aiohttp import web
 from proxy.oci.errors import Invalid, NotFound, Unauthorized, Unsupported
 from proxy.oci.reference import Repository, Tag
 from proxy.telemetry import Metrics
+from proxy.web.limits import BodyTooSlow
 
 _MAX_BODY: Final = 1024 * 1024  # bytes; distribution sends some hundreds for each event
+_MAX_SECONDS: Final = 10.0  # for it to come
 _MAX_EVENTS: Final = 1000  # of one notification
 _DISTRIBUTION: Final = frozenset({"push", "delete", "mount"})
 _HARBOR: Final = frozenset({"PUSH_ARTIFACT", "DELETE_ARTIFACT", "pushImage", "deleteImage"})
@@ -65,7 +68,7 @@ class Hooks:
         if not self._secret:
             raise HooksClosed("events are not taken: no secret is configured under [hooks]")
         if request.method != "POST":
-            raise Unsupported("notifications are posted")
+            raise Unsupported("notifications are posted", allowed=("POST",))
         self._check(request.headers.get("Authorization", ""))
         names: dict[str, None] = {}
         for event in events(await _body(request)):
@@ -77,9 +80,13 @@ class Hooks:
 
     def _check(self, authorization: str) -> None:
         """Compare in constant time. Harbor sends the header as it is configured, others put a scheme in front."""
-        given = authorization.removeprefix("Bearer ").encode("utf-8", "surrogateescape")
-        if not hmac.compare_digest(given, self._secret):
-            raise Unauthorized("the Authorization header doesn't hold the secret configured under [hooks]")
+        scheme, _, rest = authorization.partition(" ")
+        given = rest if scheme.lower() == "bearer" else authorization
+        if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), self._secret):
+            raise Unauthorized(
+                "the Authorization header doesn't hold the secret configured under [hooks]",
+                challenge='Bearer realm="manifuse hooks"',
+            )
 
 
 def events(body: bytes) -> tuple[Event, ...]:
@@ -111,8 +118,12 @@ def _pairs(document: Any) -> list[tuple[str, str]]:
 
 async def _body(request: web.BaseRequest) -> bytes:
     body = bytearray()
-    async for chunk in request.content.iter_any():
-        body += chunk
-        if len(body) > _MAX_BODY:
-            raise EventInvalid(f"the notification has more than {_MAX_BODY} bytes")
+    try:
+        async with asyncio.timeout(_MAX_SECONDS):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > _MAX_BODY:
+                    raise EventInvalid(f"the notification has more than {_MAX_BODY} bytes")
+    except TimeoutError:
+        raise BodyTooSlow(f"the notification didn't come within {_MAX_SECONDS:g} s") from None
     return bytes(body)

@@ -8,239 +8,32 @@ A small protocol stands in front of aiohttp's and looks the head up. Whatever it
 handler is only made then. As answers must leave in the order of their requests, nothing is answered here while
 aiohttp has something in flight: heads that are fed are counted, and aiohttp's access logger says when each was
 answered. Where the front can't count, because it isn't plain heads that come, the connection is aiohttp's for good.
+
+A head that another connection has just fed to aiohttp waits in front for that answer (`asking`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import re
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from email.utils import formatdate
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from aiohttp import web
 
-from proxy.oci.lease import Lease
-from proxy.telemetry import Tally
-from proxy.web.forwarded import Networks, is_trusted
+from proxy.oci.errors import RegistryError
+from proxy.web.asking import Question
+from proxy.web.gate import Gate
+from proxy.web.limits import HeadTooSlow, Limits, wire
+from proxy.web.table import END, MAX_HEAD, Leased, Table, Tables, peer
 
-_MAX_HEAD: Final = 4096  # bytes; the recorded clients' heads have less than 1000
-_MAX_ANSWER: Final = 128 * 1024  # bytes; the larger one is, the less there is to win
-_MAX_ANSWERS: Final = 10_000
-_MAX_SPELLINGS: Final = 64  # orders of header lines that an answer is known by; dockerd has as many as Accept lines
-_OVERHEAD: Final = 1500  # bytes that an answer takes beside its own
-_SPELLING_OVERHEAD: Final = 200  # bytes that a head takes beside its own
-_SWEEP: Final = 10.0  # seconds between two looks for idle connections
-_MAX_SWEEPS: Final = 15  # looks that may find a connection idle; 150 s: longer than Go clients keep one, so they close
+_LOOK: Final = 0.01  # seconds between two looks whether all have been heard
 
 # Heads, one or more, that nothing but another head can follow. Anything else may have a body, or change the protocol.
 _HEADS: Final = re.compile(
     rb"(?:(?:GET|HEAD) [!-~]++ HTTP/1\.1\r\n"
     rb"(?:(?!(?i:Content-Length|Transfer-Encoding|Upgrade|Expect):)[0-9A-Za-z_-]++:[^\r\n\0]*+\r\n)*+\r\n)++"
 )
-_END: Final = b"\r\n\r\n"
-_REPEATED: Final = (200, 304)
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """How an answer that is given again is counted and logged; *log* is None where requests aren't logged."""
-
-    tally: Tally
-    log: Callable[[str | None], None] | None
-
-
-class Leased(web.Response):
-    """A response that may be given again to the same request, while its lease holds."""
-
-    def __init__(self, lease: Lease | None, *, body: bytes | None, headers: dict[str, str], status: int = 200) -> None:
-        super().__init__(body=body, headers=headers, status=status)
-        self.bytes = body or b""
-        self.lease = lease
-        self.record: Record | None = None
-
-
-class Answer:
-    """A response as it is written, with the two headers that change, `Date` and `Age`, as of now."""
-
-    __slots__ = (
-        "_body",
-        "_changing",
-        "_pieces",
-        "closes",
-        "data",
-        "end",
-        "lease",
-        "record",
-        "second",
-        "spellings",
-        "start",
-        "used",
-    )
-
-    def __init__(self, lease: Lease, record: Record, response: Leased) -> None:
-        self.lease = lease
-        self.record = record
-        self.closes = not response.keep_alive
-        self.spellings: list[bytes] = []
-        self.used = False
-        self.data = b""
-        self.second = -1
-        self.start = self.end = 0.0
-        self._body = response.bytes
-        pieces, changing = [f"HTTP/1.1 {response.status} {response.reason}\r\n"], []
-        for name, value in response.headers.items():
-            if name in ("Age", "Date"):
-                pieces[-1] += f"{name}: "
-                pieces.append("\r\n")
-                changing.append(name)
-            else:
-                pieces[-1] += f"{name}: {value}\r\n"
-        self._pieces = [piece.encode() for piece in pieces]
-        self._changing = changing
-
-    @property
-    def size(self) -> int:
-        """The bytes that it takes, about."""
-        written = sum(map(len, self._pieces)) + 2 * len(self._body)
-        return _OVERHEAD + written + sum(len(head) + _SPELLING_OVERHEAD for head in self.spellings)
-
-    def write(self, now: float, wall: float) -> bool:
-        """Bring `data` up to date: it is right from `start` until `end`, and in this `second` of the wall clock.
-
-        Returns False where the lease doesn't hold any more.
-        """
-        if not self.lease.holds(now):
-            return False
-        age = max(0, int(self.lease.age(now)))
-        since = self.lease.since
-        self.start = -math.inf if since is None else since + age
-        self.end = self.lease.until if since is None else min(since + age + 1, self.lease.until)
-        self.second = int(wall)
-        values = {"Age": str(age).encode(), "Date": formatdate(self.second, usegmt=True).encode()}
-        head = [self._pieces[0]]
-        for name, piece in zip(self._changing, self._pieces[1:], strict=True):
-            head += [values[name], piece]
-        self.data = b"".join([*head, b"\r\n", self._body])
-        return True
-
-
-class Table:
-    """Answers by the head they answer, as many as *limit* bytes hold; those that nobody asks for leave first.
-
-    An answer has a key, its head with the lines in alphabetical order, and spellings, the orders that came: dockerd
-    shuffles its four `Accept` lines. The order of lines has no meaning where no name comes twice, and none for
-    `Accept`, which is a set here.
-    """
-
-    def __init__(self, limit: int, clock: Callable[[], float], wall: Callable[[], float] = time.time) -> None:
-        """Take what is needed.
-
-        Args:
-            clock: Seconds since the epoch, by which leases hold.
-            wall: The same by the clock that aiohttp writes `Date` by.
-        """
-        self._limit = limit
-        self._clock = clock
-        self._wall = wall
-        self._answers: dict[bytes, Answer] = {}
-        self._spellings: dict[bytes, tuple[bytes, Answer]] = {}
-        self._size = 0
-
-    def __len__(self) -> int:
-        """Count the answers."""
-        return len(self._answers)
-
-    @property
-    def size(self) -> int:
-        """The bytes that they take, about."""
-        return self._size
-
-    def find(self, head: bytes) -> Answer | None:
-        """Return the answer to *head* with `data` as of now, or None where the full path has to be asked."""
-        found = self._spellings.get(head) or self._reordered(head)
-        if found is None:
-            return None
-        answer = found[1]
-        now, wall = self._clock(), self._wall()
-        current = answer.lease.live and answer.start <= now < answer.end and answer.second == int(wall)
-        if not current and not answer.write(now, wall):
-            self._drop(found[0])
-            return None
-        answer.used = True
-        return answer
-
-    def keep(self, head: bytes, response: Leased) -> None:
-        """Keep what the full path has answered to *head*, a single one, if it came with a lease that holds."""
-        lease, record = response.lease, response.record
-        if lease is None or record is None or response.status not in _REPEATED or len(head) > _MAX_HEAD:
-            return
-        if not lease.holds(self._clock()) or len(response.bytes) > _MAX_ANSWER:
-            return
-        key = _sorted(head) if _has_no_order(head) else head
-        self._drop(key)
-        answer = Answer(lease, record, response)
-        self._answers[key] = answer
-        self._size += answer.size
-        self._spell(key, answer, head)
-
-    def _reordered(self, head: bytes) -> tuple[bytes, Answer] | None:
-        """Find the answer to a head whose lines came in another order; next time the head itself is known."""
-        if len(head) > _MAX_HEAD or not head.endswith(_END):
-            return None
-        key = _sorted(head)
-        answer = self._answers.get(key)
-        if answer is None:
-            return None
-        if len(answer.spellings) < _MAX_SPELLINGS:
-            self._spell(key, answer, head)
-        return key, answer
-
-    def _spell(self, key: bytes, answer: Answer, head: bytes) -> None:
-        answer.spellings.append(head)
-        self._spellings[head] = (key, answer)
-        self._size += len(head) + _SPELLING_OVERHEAD
-        self._shrink(key)
-
-    def _shrink(self, newest: bytes) -> None:
-        """Let answers go until the rest fits, the oldest first; one used since the last time gets another turn."""
-        for key in list(self._answers):
-            if self._size <= self._limit and len(self._answers) <= _MAX_ANSWERS:
-                return
-            answer = self._answers[key]
-            if answer.used and answer.lease.live and key != newest:
-                answer.used = False
-                self._answers[key] = self._answers.pop(key)
-            else:
-                self._drop(key)
-
-    def _drop(self, key: bytes) -> None:
-        answer = self._answers.pop(key, None)
-        if answer is not None:
-            self._size -= answer.size
-            for head in answer.spellings:
-                del self._spellings[head]
-
-
-class Tables:
-    """The tables of a server: the same head may mean another thing from a proxy whose word counts."""
-
-    def __init__(
-        self, limit: int, clock: Callable[[], float], trusted: Networks = (), wall: Callable[[], float] = time.time
-    ) -> None:
-        """Share *limit* bytes among them."""
-        self._trusted = trusted
-        self._table = Table(limit // 2 if trusted else limit, clock, wall)
-        self._table_of_trusted = Table(limit // 2 if trusted else 0, clock, wall)
-
-    def of(self, transport: asyncio.Transport) -> Table:
-        """Return the table for the peer of *transport*."""
-        if self._trusted and is_trusted(peer(transport) or "", self._trusted):
-            return self._table_of_trusted
-        return self._table
 
 
 class Front(asyncio.Protocol):
@@ -248,23 +41,37 @@ class Front(asyncio.Protocol):
 
     __slots__ = (
         "_asked",
+        "_asker",
         "_begun",
         "_blind",
         "_client",
+        "_entered",
         "_fronts",
         "_handler",
+        "_heads",
+        "_key",
+        "_leads",
+        "_parked",
         "_partial",
         "_paused",
         "_pending",
         "_quiet",
+        "_rates",
+        "_reading",
         "_ready",
         "_sweeps",
         "_table",
         "_transport",
+        "_waits",
+        "silent",
     )
 
     def __init__(self, fronts: Fronts) -> None:
+        self.silent = True  # nothing has come yet
         self._fronts = fronts
+        self._rates = fronts.gate.rates
+        self._entered = False  # it is counted as a connection
+        self._key: str | None = None  # what limits for one client go by
         self._transport: asyncio.Transport
         self._table: Table
         self._client: str | None = None
@@ -276,37 +83,68 @@ class Front(asyncio.Protocol):
         self._begun = 0  # requests that aiohttp is answering
         self._partial = b""  # the beginning of a head, fed already
         self._asked: bytes | None = None  # the head in flight, where it is a single one
+        self._asker: str | None = None  # whose request aiohttp is answering, where a reverse proxy says so
+        self._leads: Question | None = None  # what is in flight that others may wait for
+        self._parked: bytes | None = None  # the head that waits for another's answer
         self._quiet = False  # nothing happened since the last sweep
         self._sweeps = 0  # that found it idle, in a row
+        self._waits = 0  # sweeps that found it waiting for the client, in a row
+        self._heads = 0  # heads that aiohttp has read
+        self._reading = False  # aiohttp has read a part of another one
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Begin, if there may be another connection."""
         self._transport = cast("asyncio.Transport", transport)
+        gate = self._fronts.gate
+        if not self._entered:
+            key = gate.client(self._who()) if gate.limits.tell_clients_apart else None
+            reason = self.enter(key)
+            if reason is not None:
+                gate.turn_away(self._transport, reason)
+                return
         self._table = self._fronts.tables.of(self._transport)
         self._fronts.open.add(self)
-        self._ready = True
+        self._ready = self._fronts.tables.used
+        self._blind = not self._ready
+
+    def enter(self, key: str | None) -> str | None:
+        """Be counted as a connection of *key*. Returns the reason where there may be no other one."""
+        reason = self._fronts.gate.enter(key)
+        self._entered, self._key = reason is None, key
+        return reason
+
+    def dropped(self, reason: str | None = None) -> None:
+        """Be told that there will be no connection, perhaps for a *reason* to count."""
+        if reason is not None:
+            self._fronts.gate.count(reason)  # and not log: balancers that only connect are no news
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._entered:
+            self._entered = False
+            self._fronts.gate.leave(self._key)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End, and let aiohttp end what it was doing."""
+        self._leave()
         self._fronts.open.discard(self)
         self._ready = False
+        self._parked = None
+        self._land()
         handler, self._handler = self._handler, None
         if handler is not None:
             handler.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Answer what is known, feed aiohttp with the rest."""
+        """Answer what is known, wait where another asks for the same, feed aiohttp with the rest."""
+        self.silent = False
+        if self._parked is not None:
+            self._resume()  # more has come
         if self._ready:
-            answer = self._table.find(data)
-            if answer is not None:
-                self._transport.write(answer.data)
-                self._quiet = False
-                record = answer.record
-                record.tally.add()
-                if record.log is not None:
-                    record.log(self._client or self._who())
-                if answer.closes:
-                    self.close()
+            if self._answer(data):
+                return
+            if self._table.asking.join(data, self._resume):
+                self._parked, self._ready, self._quiet = data, False, False
                 return
         if not self._transport.is_closing():
             self._feed(data)
@@ -318,23 +156,31 @@ class Front(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client doesn't read: leave it to aiohttp, which waits before it writes more."""
-        self._paused, self._ready = True, False
+        self._paused, self._ready, self._waits = True, False, 0
         if self._handler is not None:
             self._handler.pause_writing()
 
     def resume_writing(self) -> None:
         """The client reads again."""
-        self._paused = False
+        self._paused, self._waits = False, 0
         self._settle()
         if self._handler is not None:
             self._handler.resume_writing()
 
-    def began(self) -> None:
-        """Be told that aiohttp has begun to answer a request."""
+    def read(self, heads: int, *, partly: bool) -> None:
+        """Be told that aiohttp has read so many heads on this connection, and perhaps a part of another one."""
+        if not self._paused and (heads != self._heads or not partly):
+            self._waits = 0
+        self._heads, self._reading = heads, partly
+
+    def began(self, request: web.BaseRequest) -> str | None:
+        """Be told that aiohttp has begun to answer a request. Returns what limits for one client go by in it."""
         self._begun += 1
+        self._asker = self._fronts.gate.asking(request, self._key)
+        return self._asker
 
     def answered(self, response: web.StreamResponse) -> None:
-        """Be told that aiohttp has written a response, whole."""
+        """Be told that aiohttp has written a response, whole, to the request that was begun last."""
         asked, self._asked = self._asked, None
         self._begun = max(0, self._begun - 1)
         self._pending -= 1
@@ -343,18 +189,38 @@ class Front(asyncio.Protocol):
             self._blind = True  # aiohttp closes the connection now, whatever else was sent
         self._settle()
         if asked is not None and isinstance(response, Leased):
-            self._table.keep(asked, response)
+            self._table.keep(asked, response, self._asker)
+        self._land()
 
     def sweep(self) -> None:
-        """Close the connection if nothing has happened on it for too many of these calls in a row."""
-        busy = self._begun or (self._pending and not self._blind)
+        """Close the connection if too many of these calls in a row find it idle, or waiting for the client."""
+        limits = self._fronts.gate.limits
+        busy = self._begun or self._parked or (self._pending and not self._blind)
         self._sweeps = self._sweeps + 1 if self._quiet and not busy else 0
         self._quiet = True
-        if self._sweeps >= _MAX_SWEEPS:
+        if self._paused or (self._reading and not self._begun):
+            self._waits += 1
+            # One more than the limit has: the first may have come just after the wait began.
+            if self._paused and self._waits > limits.sweeps(limits.send_timeout):
+                self._fronts.gate.refused("send_timeout")
+                self._transport.abort()
+            elif not self._paused and self._waits > limits.sweeps(limits.head_timeout):
+                self._fronts.gate.refused("head_timeout")
+                self.refuse(HeadTooSlow("the head of the request comes too slowly"))
+        elif self._sweeps >= limits.sweeps(limits.idle_timeout):
             self.close()
+
+    def refuse(self, error: RegistryError) -> None:
+        """Answer a request that nobody else will answer, if nothing else is being answered, and close."""
+        if self._begun:
+            self._transport.abort()
+        elif not self._transport.is_closing():
+            self._transport.write(wire(error))
+        self.close()
 
     def stop(self) -> None:
         """Close the connection if nothing is in flight; else aiohttp does it after the answer."""
+        self._resume()
         if self._handler is None or self._ready:
             self.close()
         self._ready, self._blind = False, True
@@ -363,6 +229,38 @@ class Front(asyncio.Protocol):
         """Close the connection when what was written has left, and answer nothing more."""
         self._ready, self._blind = False, True
         self._transport.close()
+
+    def _answer(self, data: bytes) -> bool:
+        """Answer what is known, where the client may have another answer."""
+        answer, rates = self._table.find(data), self._rates
+        if answer is None or not (rates is None or rates.take(self._key or answer.client)):
+            return False
+        self._transport.write(answer.data)
+        self._quiet = False
+        record = answer.record
+        record.tally.add()
+        if record.log is not None:
+            record.log(self._client or self._who())
+        if answer.closes:
+            self.close()
+        return True
+
+    def _resume(self) -> None:
+        """Wait no longer for another's answer: it is known now, or this head goes the whole way itself."""
+        parked, self._parked = self._parked, None
+        if parked is None:
+            return
+        self._settle()
+        if self._ready and self._answer(parked):
+            self._fronts.tables.coalesced()
+        elif not self._transport.is_closing():
+            self._feed(parked)
+
+    def _land(self) -> None:
+        """Let those look again who wait for what this connection has asked for."""
+        leads, self._leads = self._leads, None
+        if leads is not None:
+            self._table.asking.end(leads)
 
     def _feed(self, data: bytes) -> None:
         if self._handler is None:
@@ -377,17 +275,19 @@ class Front(asyncio.Protocol):
     def _count(self, data: bytes) -> None:
         """Count the heads in what aiohttp is fed with."""
         heads, self._partial, self._asked = self._partial + data, b"", None
-        if heads.endswith(_END) and _HEADS.fullmatch(heads):
-            self._pending += heads.count(_END)
-            self._asked = heads if self._pending == 1 else None
-        elif _END not in heads and len(heads) <= _MAX_HEAD:
+        if heads.endswith(END) and _HEADS.fullmatch(heads):
+            self._pending += heads.count(END)
+            if self._pending == 1:
+                self._asked = heads
+                self._leads = self._table.asking.begin(heads)
+        elif END not in heads and len(heads) <= MAX_HEAD:
             self._partial = heads
         else:
             self._blind = True
         self._settle()
 
     def _settle(self) -> None:
-        self._ready = not (self._pending or self._partial or self._paused or self._blind)
+        self._ready = not (self._pending or self._partial or self._paused or self._blind or self._parked)
 
     def _who(self) -> str | None:
         self._client = peer(self._transport)
@@ -397,10 +297,11 @@ class Front(asyncio.Protocol):
 class Fronts:
     """The connections of a server. Called, it makes one."""
 
-    def __init__(self, tables: Tables, build: Callable[[Front], web.RequestHandler]) -> None:
-        """Take the *tables* to look into, and what makes aiohttp's handler for a connection."""
+    def __init__(self, tables: Tables, build: Callable[[Front], web.RequestHandler], gate: Gate | None = None) -> None:
+        """Take the *tables* to look into, what makes aiohttp's handler for a connection, and who lets clients in."""
         self.tables = tables
         self.build = build
+        self.gate = gate or Gate(Limits())
         self.open: set[Front] = set()
         self._next: asyncio.TimerHandle | None = None
 
@@ -411,38 +312,29 @@ class Fronts:
     def watch(self) -> None:
         """Close idle connections from now on. One timer for all of them costs a new connection nothing."""
         self.sweep()
-        self._next = asyncio.get_running_loop().call_later(_SWEEP, self.watch)
+        self._next = asyncio.get_running_loop().call_later(self.gate.limits.sweep, self.watch)
 
     def sweep(self) -> None:
         """Look for idle connections once."""
+        self.gate.settle()
         for front in list(self.open):
             front.sweep()
 
-    def stop(self) -> None:
-        """Close the connections that nothing is in flight on, and watch no longer."""
+    def stop(self, *, spare: bool = False) -> None:
+        """Close the connections that nothing is in flight on, and watch no longer.
+
+        Args:
+            spare: Leave those alone that nothing has come on yet: a request may be on its way.
+        """
         if self._next is not None:
             self._next.cancel()
         for front in list(self.open):
-            front.stop()
+            if not (spare and front.silent):
+                front.stop()
 
-
-def peer(transport: asyncio.Transport) -> str | None:
-    """Return the address at the other end, as a request's `remote` is written."""
-    name: Any = transport.get_extra_info("peername")
-    if isinstance(name, list | tuple):
-        return str(name[0])
-    return None if name is None else str(name)
-
-
-def _sorted(head: bytes) -> bytes:
-    """Write a head with its lines in alphabetical order, the first line first; no head of its own looks like it."""
-    first, *lines = head[: -len(_END)].split(b"\r\n")
-    lines.sort()
-    return b"\r\n".join([first, *lines])
-
-
-def _has_no_order(head: bytes) -> bool:
-    """Whether the order of the lines means nothing: no name comes twice, but for `Accept`."""
-    names = [line.partition(b":")[0].lower() for line in head[: -len(_END)].split(b"\r\n")[1:]]
-    others = [name for name in names if name != b"accept"]
-    return len(others) == len(set(others))
+    async def heard(self, seconds: float) -> None:
+        """Wait until something has come on every connection, so long at most."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while any(front.silent for front in self.open) and loop.time() < end:  # noqa: ASYNC110 - an event would cost every connection something
+            await asyncio.sleep(_LOOK)

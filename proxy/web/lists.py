@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 from urllib.parse import quote, urlencode
 
@@ -31,10 +32,9 @@ async def tags(request: Request, at: TagsOf) -> web.StreamResponse:
 
 async def catalog(request: Request, at: Catalog) -> web.StreamResponse:
     """Answer with a page of a registry's repositories; without `n` it isn't all of them, as they may be many."""
-    catalogue = request.catalogue()
     limit, last = _wanted(request)
     limit = _MAX_PAGE if limit is None else limit
-    page = RepositoryPage(()) if limit == 0 else await catalogue.catalog(limit, last)
+    page = RepositoryPage(()) if limit == 0 else await _visible(request, limit, last)
     response = request.json(orjson.dumps({"repositories": page.repositories}))
     if page.more and page.repositories:
         response.headers["Link"] = _next(request, at.path, limit, page.repositories[-1])
@@ -43,10 +43,27 @@ async def catalog(request: Request, at: Catalog) -> web.StreamResponse:
     return response
 
 
+async def _visible(request: Request, limit: int, last: str) -> RepositoryPage:
+    """Return a page of the repositories that the caller may pull. It takes as many pages of all as it needs.
+
+    Where the next one begins is told by a name that was shown: a hidden one would be told by it.
+    """
+    catalogue, upstream = request.catalogue()
+    shown: list[str] = []
+    while True:
+        page = await catalogue.catalog(_MAX_PAGE, last)
+        shown += [name for name in page.repositories if request.sees(upstream, name)]
+        if len(shown) > limit or not page.more or not page.repositories:
+            return RepositoryPage(tuple(shown[:limit]), len(shown) > limit or page.more, page.warnings)
+        last = page.repositories[-1]
+        await asyncio.sleep(0)  # others want answers, and there may be half a million that are hidden
+
+
 async def referrers(request: Request, at: ReferrersOf) -> web.StreamResponse:
     """Answer with the index of what refers to a digest: always one, whatever it holds."""
     registry, repository = request.find(at.repository)
-    wanted = request.http.rel_url.query.get("artifactType", "")
+    # In a form "+" would be a space; a media type has none, and nearly all of them have a plus.
+    wanted = request.http.rel_url.query.get("artifactType", "").replace(" ", "+")
     found = rendering.render(rendering.only(await registry.referrers(repository, at.digest), wanted))
     if len(found.body) > MAX_MANIFEST:
         raise BadAnswer(

@@ -7,13 +7,14 @@ from typing import Final
 from aiohttp import web
 
 from proxy.oci.conditional import etag, is_known
-from proxy.oci.content import Delivery, Descriptor
+from proxy.oci.content import CacheResult, Delivery, Descriptor
 from proxy.oci.endpoint import ManifestAt
 from proxy.oci.mediatype import Accept
 from proxy.oci.reference import Tag
-from proxy.web.hot import Leased
 from proxy.web.request import Request
+from proxy.web.table import Leased
 
+_AGAIN: Final[dict[str, str]] = {"X-Manifuse-Cache": CacheResult.HIT}  # whatever it was for the one who asked first
 _MAX_WARNINGS: Final = 4096  # bytes of all Warning headers, by the distribution specification
 
 
@@ -31,7 +32,13 @@ async def manifest(request: Request, at: ManifestAt) -> web.StreamResponse:
     if isinstance(at.reference, Tag):
         headers["Vary"] = "Accept"
     known = is_known(request.http.headers.getall("If-None-Match", ()), descriptor.digest)
-    response = Leased(delivery.lease, status=304 if known else 200, body=None if known else body, headers=headers)
+    response = Leased(
+        delivery.lease,
+        status=304 if known else 200,
+        body=None if known else body,
+        headers=headers,
+        again=None if delivery.cache is None else _AGAIN,
+    )
     for warning in warnings(delivery.warnings):
         response.headers.add("Warning", warning)
     return response

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from e2e.peers import free_port
+from ports import free_port
 
 _MAX_HEAD: Final = 64 * 1024
 _LINE: Final = b"\r\n"

@@ -48,7 +48,7 @@ def pull(request: pytest.FixtureRequest, workshop: Workshop) -> Iterator[Pull]:
         yield begun
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_a_pull_survives_blobs_that_break_off(
     pull: Pull, truth: World, registry: Registry, workshop: Workshop
 ) -> None:
@@ -58,7 +58,7 @@ async def test_a_pull_survives_blobs_that_break_off(
         await asyncio.to_thread(pull, _name(scenario, "cold"))
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_a_pull_fails_in_time_and_works_afterwards(
     pull: Pull, truth: World, registry: Registry, workshop: Workshop
 ) -> None:

@@ -23,7 +23,7 @@ def _params() -> list[object]:
     ]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("fault", _params())
 async def test_a_fault(
     fault: Fault,

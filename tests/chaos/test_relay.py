@@ -1,6 +1,7 @@
 """The relay does what it is told, and nothing else: otherwise the suite proves nothing."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from chaos import faults
 from chaos.relay import Answer, Message, Relay, limited, relay
 from images import X86, push
+from patience import HANGING
 from proxy.oci.content import Descriptor
 from scripted import Origin
 
@@ -25,21 +27,48 @@ async def between(origin: Origin, pushed: Descriptor) -> AsyncIterator[Relay]:
         yield one
 
 
-async def ask(one: Relay, path: str = "/v2/kimoqi/alpine-x86/manifests/1.0") -> Message:
-    """Send a request and return all that came back, whatever it is."""
+async def ask(
+    one: Relay,
+    path: str = "/v2/kimoqi/alpine-x86/manifests/1.0",
+    *,
+    seconds: float = HANGING,
+    silence: float = HANGING,
+) -> Message:
+    """Send a request and return all that came back, whatever it is.
+
+    Args:
+        seconds: How long an answer is read that doesn't end.
+        silence: How long nothing may come of one that has begun.
+    """
     reader, writer = await asyncio.open_connection("127.0.0.1", one.port)
+    received = bytearray()
     try:
         writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept: */*\r\n\r\n".encode())
-        received = bytearray()
-        async with asyncio.timeout(0.5):
-            while chunk := await reader.read(65536):
+        async with asyncio.timeout(seconds):
+            while not _is_whole(received) and (chunk := await _more(reader, silence if received else seconds)):
                 received += chunk
     except (TimeoutError, ConnectionError):
         pass
     finally:
         writer.close()
+    return _message(received)
+
+
+async def _more(reader: asyncio.StreamReader, seconds: float) -> bytes:
+    async with asyncio.timeout(seconds):
+        return await reader.read(65536)
+
+
+def _message(received: bytes | bytearray) -> Message:
     head, end, body = bytes(received).partition(b"\r\n\r\n")
     return Message(head + end, body)
+
+
+def _is_whole(received: bytearray) -> bool:
+    """Whether all came that the head has announced."""
+    message = _message(received)
+    length = re.search(rb"(?i)\r\ncontent-length: (\d+)\r\n", message.head)
+    return length is not None and len(message.body) >= int(length[1])
 
 
 async def test_answers_pass_untouched(between: Relay, pushed: Descriptor) -> None:
@@ -54,7 +83,7 @@ async def test_answers_pass_untouched(between: Relay, pushed: Descriptor) -> Non
 async def test_most_of_a_body_comes(fault: Answer, between: Relay, pushed: Descriptor) -> None:
     """A body that is cut off is announced whole, and seven eighths of it come."""
     between.answer = fault
-    answer = await ask(between)
+    answer = await ask(between, silence=0.5)
 
     assert f"Content-Length: {pushed.size}".encode() in answer.head
     assert len(answer.body) == pushed.size * 7 // 8
@@ -65,7 +94,7 @@ async def test_no_header_comes(fault: Answer, between: Relay) -> None:
     """The header isn't there in time, or never whole."""
     between.answer = fault
 
-    assert not (await ask(between)).head.endswith(b"\r\n\r\n")
+    assert not (await ask(between, seconds=0.5)).head.endswith(b"\r\n\r\n")
 
 
 async def test_a_byte_is_changed(between: Relay, pushed: Descriptor) -> None:

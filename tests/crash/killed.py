@@ -14,8 +14,10 @@ from typing import Final
 import aiohttp
 import orjson
 
+from conftest import until
 from crash.service import listening
 from images import push, push_pair
+from patience import HANGING
 from proxy.oci.mediatype import INDEXES
 from scripted import Origin
 
@@ -88,6 +90,8 @@ class Rounds:
             before = len(self.told)
             async with self._process() as (process, url), self._load(url):
                 await asyncio.sleep(_LONGEST * (number * _GOLDEN % 1))
+                if number:  # a slow machine may not have told anything yet; the first kill is at once
+                    await until(lambda before=before: len(self.told) > before + 1)  # type: ignore[misc]
                 process.kill()
             self.summary.scratch += len(_files(self.cache / "tmp"))
             self._check_files()
@@ -110,7 +114,7 @@ class Rounds:
         assert process.stderr is not None
         reading = None
         try:
-            url = await asyncio.wait_for(listening(process.stderr), 60)
+            url = await asyncio.wait_for(listening(process.stderr), HANGING)
             reading = asyncio.create_task(self._read(process.stderr))
             if left := _files(self.cache / "tmp"):
                 self.summary.failures.append(f"temporary files after the restart: {left}")

@@ -12,6 +12,8 @@ from typing import Final
 
 import orjson
 
+from patience import HANGING
+
 _COMMAND: Final = str(Path(sys.executable).with_name("manifuse"))
 _CONFIG: Final = """
 listen = "127.0.0.1:0"
@@ -50,7 +52,7 @@ async def serving(url: str, cache: Path) -> AsyncIterator[Service]:
     assert process.stderr is not None
     reading = None
     try:
-        host, _, port = (await asyncio.wait_for(listening(process.stderr), 60)).rpartition(":")
+        host, _, port = (await asyncio.wait_for(listening(process.stderr), HANGING)).rpartition(":")
         reading = asyncio.create_task(process.stderr.read())
         yield Service(process, host.removeprefix("http://"), int(port))
     finally:
@@ -115,3 +117,12 @@ async def listening(log: asyncio.StreamReader) -> str:
 def files(folder: Path) -> list[Path]:
     """Return the files in *folder*."""
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def size(folder: Path) -> int:
+    """Return how many bytes the files in *folder* have, those that go meanwhile left out."""
+    total = 0
+    for path in files(folder):
+        with suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total

@@ -13,7 +13,7 @@ import structlog
 from aiohttp import web
 
 from conftest import until
-from crash.service import Reader, files, serving
+from crash.service import Reader, files, serving, size
 from proxy.oci.reference import Digest, Repository
 from scripted import Fault, Origin
 
@@ -89,7 +89,7 @@ async def test_killed_while_it_fills(origin: Origin, cache: Path) -> None:
     origin.fail("GET .*/blobs/", stops_at(data, 5 * MB, gate))
     async with serving(origin.url, cache) as service:
         reading = asyncio.create_task(Reader(path, data).read(service))
-        await until(lambda: sum(file.stat().st_size for file in files(cache / "tmp")) > 3 * MB)
+        await until(lambda: size(cache / "tmp") > 3 * MB)
         await service.kill()
         with pytest.raises(AssertionError, match="of 10000000 bytes"):
             await reading

@@ -5,20 +5,27 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import orjson
 import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
 from conftest import Clock, StartProxy, until
+from crash.service import files, size
 from images import ARM, X86, push, push_pair
+from patience import HANGING
+from proxy.app import serve
 from proxy.oci.reference import Digest
+from proxy.store import upkeep
 from scripted import Fault, Origin, once
+from test_reload import settings
 
 TAG = "/v2/kimoqi/alpine/manifests/1.0"
 
@@ -42,11 +49,6 @@ def mounted(folder: Path, *options: str) -> Iterator[None]:
 def cache(tmp_path: Path) -> Path:
     """Where the proxies of a test keep what they keep."""
     return tmp_path / "cache"
-
-
-def files(folder: Path) -> list[Path]:
-    """Return the files in *folder*."""
-    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def held_back(data: bytes, size: int, gate: asyncio.Event) -> Fault:
@@ -139,7 +141,7 @@ async def test_a_disk_that_runs_full_costs_no_blob(
         origin.fail("GET .*/blobs/", once(held_back(BIG, 5_000_000, gate)))
         headers = [{}, {}, {"Range": "bytes=9000000-"}, {"Range": "bytes=-1"}]
         reading = [asyncio.create_task(proxy.get(path, **each)) for each in headers]
-        await until(lambda: sum(path.stat().st_size for path in files(cache / "tmp")) > 3_000_000)
+        await until(lambda: size(cache / "tmp") > 3_000_000)
         (cache / "somebody else's").write_bytes(bytes(10_000_000))
         gate.set()
         answers = await asyncio.gather(*reading)
@@ -189,3 +191,32 @@ async def test_blobs_of_a_folder_that_became_read_only(
         assert (await proxy.get(f"/v2/kimoqi/alpine/blobs/{kept}")).body == BIG
         assert not [asked for asked in origin.asked if asked.startswith("GET")]
         assert (await proxy.get(f"/v2/kimoqi/alpine/blobs/{new}", Range="bytes=5-9")).body == BIG[6:11]
+
+
+async def test_a_disk_that_hangs_stops_no_stop(
+    origin: Origin, rule: dict[str, Any], tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits to be written behind the answers is given up when its time is over, and told."""
+    push_pair(origin.registry)
+    monkeypatch.setattr(upkeep, "_LAST", 0.01)
+    answered, stopped = threading.Event(), threading.Event()
+    fsync = os.fsync
+
+    def hanging(descriptor: int) -> None:
+        if answered.is_set():
+            stopped.wait(HANGING)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", hanging)
+    loaded = settings(origin, tmp_path / "cache", *rule["sources"]).model_copy(update={"drain": 0.01})
+    with capture_logs() as logs:
+        async with serve(loaded, clock) as running:
+            async with aiohttp.ClientSession() as session:
+                await session.get("http://{}:{}{}".format(*running.registry, TAG))
+            answered.set()
+        stopped.set()
+
+    assert [log["event"] for log in logs if log["log_level"] == "warning"] == [
+        "cache folder too slow, not everything is kept"
+    ]
+    await until(lambda: files(tmp_path / "cache" / "tmp") == [])

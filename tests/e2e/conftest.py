@@ -6,16 +6,18 @@ they fail instead. See `.ci/run`.
 
 import os
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from e2e import clients, gopeers, images, peers
+from e2e import clients, gopeers, images, peers, tokenserver
+from e2e.doors import ACCOUNTS, DOORS, OURS, RIGHTS, SECRET, TEAM, Door, Private, opened, push_images, taken
 from e2e.gopeers import Cosign
 from e2e.manifuse import Proxy, StartProxy, serving, upstream
 from e2e.peers import Account, Client, Registry, Workshop
+from e2e.tokenserver import TokenService, token_auth
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -80,6 +82,38 @@ def private_registry(workshop: Workshop) -> Iterator[Registry]:
 
 
 @pytest.fixture(scope="session")
+def tokens(workshop: Workshop) -> Iterator[TokenService]:
+    """A token service."""
+    service = TokenService(ACCOUNTS, dict(RIGHTS), workshop("tokens") / "certificate.pem")
+    with tokenserver.serving(service):
+        yield service
+
+
+@pytest.fixture(scope="session")
+def private(tokens: TokenService, workshop: Workshop) -> Iterator[Private]:
+    """Two private registries, one that wants passwords and one that wants tokens, with the same content."""
+    data = workshop("private-data")
+    passwords = peers.htpasswd(data / "htpasswd", *ACCOUNTS)
+    auth = f"{{htpasswd: {{realm: e2e, path: {passwords}}}}}"
+    with (
+        peers.registry(workshop("plain"), data=data) as plain,
+        peers.registry(workshop("basic"), OURS, auth=auth, data=data) as basic,
+        peers.registry(workshop("bearer"), OURS, auth=token_auth(tokens), data=data) as bearer,
+    ):
+        push_images(plain)
+        with serving(upstream(plain), workshop("taken")) as proxy:
+            wares = {repository: taken(proxy, plain, repository) for repository in (TEAM, SECRET)}
+        yield Private(basic, bearer, tokens, passwords, data, wares)
+
+
+@pytest.fixture(scope="session")
+def doors(private: Private, workshop: Workshop) -> Iterator[Mapping[str, Door]]:
+    """A proxy of each mode, which takes pushes, in front of a private registry."""
+    with ExitStack() as running:
+        yield {name: running.enter_context(opened(private, name, workshop(name))) for name in DOORS}
+
+
+@pytest.fixture(scope="session")
 def docker_daemon(workshop: Workshop) -> Iterator[Client]:
     """A `docker` whose daemon is fresh."""
     with peers.dockerd(workshop("dockerd")) as docker:
@@ -98,6 +132,14 @@ def containerd(workshop: Workshop) -> Iterator[Client]:
     """A `ctr` whose containerd is fresh."""
     with peers.containerd(workshop("containerd")) as ctr:
         yield ctr
+
+
+@pytest.fixture
+def ctr(containerd: Client) -> Iterator[Client]:
+    """A `ctr` whose containerd has no image when the test is over."""
+    yield containerd
+    for name in containerd("images", "list", "--quiet").splitlines():
+        containerd("images", "remove", "--sync", name)
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from e2e import wire
-from e2e.peers import Client, Registry, client_home, command, free_port, registry, running
+from e2e.peers import Client, Registry, client_home, command, registry, running
+from ports import free_port
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 from e2e import wire
-from e2e.peers import Daemon, Registry, free_port
+from e2e.peers import Daemon, Registry
+from ports import free_port
 
 COMMAND = (str(Path(sys.executable).with_name("manifuse")),)
 GRACE = 40.0  # more than the proxy itself gives to what is in flight
@@ -33,7 +34,7 @@ class Proxy:
         path.write_text(f'{head}\n{configuration}\n[cache]\ndir = "{cache}"\n')
         daemon = Daemon.start([*COMMAND, "serve", "--config", str(path)], folder / "log")
         try:
-            daemon.wait_until(lambda: wire.answers(f"http://{admin}/readyz", 200), 20)
+            daemon.wait_until(lambda: wire.answers(f"http://{admin}/readyz", 200))
         except BaseException:
             daemon.stop()
             raise
@@ -76,8 +77,13 @@ def upstream(
     default: bool = True,
     push: bool = False,
     password_file: Path | None = None,
+    more: str = "",
 ) -> str:
-    """Return the configuration of one upstream, with credentials when there is a file to read the password from."""
+    """Return the configuration of one upstream, with credentials when there is a file to read the password from.
+
+    Args:
+        more: Lines of other keys.
+    """
     lines = ["[[upstream]]", f'name = "{name}"', f'url = "{registry.url}"', f"aliases = {list(aliases)}"]
     lines.append(f"default = {str(default).lower()}")
     if push:
@@ -86,4 +92,5 @@ def upstream(
         password_file.write_text(f"{registry.account.password}\n")
         username = registry.account.username
         lines.append(f'credentials = {{ username = "{username}", password_file = "{password_file}" }}')
+    lines.append(more)
     return "\n".join(lines) + "\n"

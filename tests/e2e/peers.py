@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +13,8 @@ from typing import NoReturn
 import pytest
 
 from e2e import wire
+from patience import HANGING
+from ports import free_port
 
 Workshop = Callable[[str], Path]  # makes a folder for the state of a peer that is called this
 
@@ -53,14 +54,7 @@ def need_root(peer: str) -> None:
         unavailable(peer, "needs root")
 
 
-def free_port() -> int:
-    """Return a port of the loopback address that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def eventually(fact: Callable[[], bool], seconds: float = 10) -> bool:
+def eventually(fact: Callable[[], bool], seconds: float = HANGING) -> bool:
     """Tell whether something becomes true in this time."""
     end = time.monotonic() + seconds
     while not (true := fact()) and time.monotonic() < end:
@@ -75,7 +69,7 @@ class Client:
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
 
-    def __call__(self, *arguments: str, seconds: float = 60) -> str:
+    def __call__(self, *arguments: str, seconds: float = 2 * HANGING) -> str:
         """Run the command with these arguments and return what it printed, without the last line break."""
         line = (*self.command, *arguments)
         done = subprocess.run(
@@ -112,7 +106,7 @@ class Daemon:
             )
         return cls(process, log)
 
-    def wait_until(self, ready: Callable[[], bool], seconds: float = 30) -> None:
+    def wait_until(self, ready: Callable[[], bool], seconds: float = HANGING) -> None:
         """Return as soon as the process is ready."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -154,7 +148,7 @@ def running(peer: str, arguments: Sequence[str], folder: Path, ready: Callable[[
 REGISTRY = """\
 version: 0.1
 log: {{level: warn}}
-storage: {{filesystem: {{rootdirectory: {folder}/data}}, delete: {{enabled: true}}}}
+storage: {{filesystem: {{rootdirectory: {data}}}, delete: {{enabled: true}}}}
 http: {{addr: "{address}", secret: "the same in every process"}}
 """
 
@@ -180,19 +174,35 @@ class Registry:
         return f"http://{self.address}"
 
 
+def htpasswd(path: Path, *accounts: Account) -> Path:
+    """Write a file of passwords, with bcrypt's hashes: registries read no others."""
+    run = Client((command("htpasswd"),))
+    path.write_text("".join(f"{run('-Bbn', each.username, each.password)}\n" for each in accounts))
+    return path
+
+
 @contextmanager
-def registry(folder: Path, account: Account | None = None, peer: str = "docker-registry") -> Iterator[Registry]:
-    """Run distribution, Debian's unless told otherwise; it asks for Basic authentication if there is an account."""
+def registry(
+    folder: Path,
+    account: Account | None = None,
+    peer: str = "docker-registry",
+    *,
+    auth: str = "",
+    data: Path | None = None,
+) -> Iterator[Registry]:
+    """Run distribution, Debian's unless told otherwise; it asks for Basic authentication if there is an account.
+
+    Args:
+        auth: How else it authenticates: the section of that name in its configuration.
+        data: The folder with what is in it, where that isn't its own.
+    """
     address = f"127.0.0.1:{free_port()}"
-    text = REGISTRY.format(folder=folder, address=address)
-    if account:
-        # The registry reads bcrypt only.
-        line = Client((command("htpasswd"),))("-Bbn", account.username, account.password)
-        (folder / "htpasswd").write_text(f"{line}\n")
-        text += f"auth: {{htpasswd: {{realm: e2e, path: {folder}/htpasswd}}}}\n"
-    (folder / "config.yml").write_text(text)
+    if account and not auth:
+        auth = f"{{htpasswd: {{realm: e2e, path: {htpasswd(folder / 'htpasswd', account)}}}}}"
+    text = REGISTRY.format(data=data or folder / "data", address=address)
+    (folder / "config.yml").write_text(f"{text}auth: {auth}\n" if auth else text)
     arguments = ["serve", str(folder / "config.yml")]
-    expected = 401 if account else 200
+    expected = 401 if auth else 200
     with running(peer, arguments, folder, lambda: wire.answers(f"http://{address}/v2/", expected)):
         yield Registry(address, account)
 
@@ -291,7 +301,7 @@ def _store(folder: Path) -> tuple[str, ...]:
 
 def _works(client: Client, *arguments: str) -> bool:
     try:
-        client(*arguments, seconds=10)
+        client(*arguments, seconds=HANGING)
     except (ClientFailed, subprocess.TimeoutExpired):
         return False
     return True

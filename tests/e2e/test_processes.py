@@ -12,6 +12,7 @@ from e2e import wire
 from e2e.images import PAIRS
 from e2e.manifuse import GRACE, Proxy, StartProxy, upstream
 from e2e.peers import Registry, eventually
+from patience import HANGING
 
 BLOB = 64 * 2**20  # more than what the kernel keeps for a reader who has stopped reading
 
@@ -60,7 +61,7 @@ def test_a_download_outlives_sigterm(registry: Registry, docker_images: None, st
     """A blob that is under way at SIGTERM arrives whole, nobody new is let in, and the exit status is 0."""
     digest = wire.push_blob(registry.address, "kimoqi/alpine-x86", os.urandom(BLOB))
     proxy = start_proxy(upstream(registry))
-    with closing(http.client.HTTPConnection(proxy.address, timeout=20)) as connection:
+    with closing(http.client.HTTPConnection(proxy.address, timeout=HANGING)) as connection:
         connection.request("GET", f"/v2/kimoqi/alpine/blobs/{digest}")
         response = connection.getresponse()
         received = hashlib.sha256(response.read(2**20))

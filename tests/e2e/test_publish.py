@@ -9,6 +9,7 @@ from e2e import wire
 from e2e.images import MACHINES, PAIRS
 from e2e.manifuse import COMMAND, Proxy, StartProxy, upstream
 from e2e.peers import Client, Registry
+from patience import HANGING
 
 
 def publish(proxy: Proxy, *arguments: str) -> str:
@@ -18,7 +19,7 @@ def publish(proxy: Proxy, *arguments: str) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGING,
         check=False,
     )
     assert done.returncode == 0, done.stderr

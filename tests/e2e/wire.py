@@ -9,6 +9,8 @@ from email.message import Message
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
+from patience import HANGING
+
 INDEXES = (
     "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, "
     "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
@@ -43,7 +45,7 @@ def platform_of(entry: Mapping[str, Any]) -> str:
 def request(method: str, url: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Answer:
     """Send one request and read the whole answer."""
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.netloc, timeout=20)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=HANGING)
     try:
         connection.request(method, url.removeprefix(f"http://{parts.netloc}"), body, dict(headers or {}))
         response = connection.getresponse()

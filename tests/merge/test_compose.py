@@ -122,6 +122,15 @@ def test_careless_cross_build_clashes_where_configs_are_trusted() -> None:
     assert len(composition.clashes) == 1
 
 
+def test_a_word_against_the_rule_takes_nobodys_place() -> None:
+    """With `config`, too: an image in front that says another's platform yields to that one (S18)."""
+    liar, honest = written("liar", "linux/arm64"), written("honest", "linux/amd64")
+    composition = put(single(liar, "linux/amd64"), single(honest, "linux/amd64"), trust=Trust.CONFIG)
+
+    assert sources(composition) == [honest]
+    assert composition.clashes == (f"{liar} is left out: {honest} is linux/amd64, too, and the rule says so",)
+
+
 def test_guess_does_not_take_a_platform_that_is_there() -> None:
     """An image called arm that says amd64 doesn't push a real arm64 image out, nor the amd64 one."""
     aarch64 = guessed("aarch64", "linux/arm64/v8")
@@ -146,6 +155,29 @@ def test_first_source_wins_a_platform() -> None:
         "hub/kimoqi/alpine-b:1.0 is left out: hub/kimoqi/alpine-a:1.0 is linux/amd64, too, and comes first",
     )
     assert composition.omissions == ()
+
+
+def test_an_index_with_two_images_of_one_platform_keeps_its_first() -> None:
+    """The sentence names the image that lost: its source is in the index all the same."""
+    other = image("other", "linux/amd64")
+    composition = put(many(written("a", "linux/amd64"), AMD64, other))
+
+    assert [child.descriptor for child in composition.children] == [AMD64]
+    assert composition.clashes == (
+        f"{other.digest} of hub/kimoqi/alpine-a:1.0 is left out: "
+        f"{AMD64.digest} of hub/kimoqi/alpine-a:1.0 is linux/amd64, too, and comes first",
+    )
+
+
+def test_an_index_that_loses_one_of_its_platforms_is_not_left_out() -> None:
+    """The sentence is about that image: the others are served."""
+    composition = put(single(written("a", "linux/amd64"), "linux/amd64"), many(BASE, AMD64, ARM64))
+
+    assert sources(composition) == [written("a", "linux/amd64"), BASE]
+    assert composition.clashes == (
+        f"{AMD64.digest} of hub/kimoqi/alpine:1.0 is left out: "
+        "hub/kimoqi/alpine-a:1.0 is linux/amd64, too, and comes first",
+    )
 
 
 def test_same_image_twice_is_no_clash() -> None:
@@ -321,6 +353,14 @@ def test_attestation_gets_the_unknown_platform(platform: str) -> None:
 def test_dangling_attestation_is_left_out(found: list[Found]) -> None:
     """An attestation is kept only if its subject survived (law 5)."""
     assert [child.descriptor.attests for child in put(*found).children] == [None]
+
+
+def test_attestation_of_what_a_source_does_not_bring_is_left_out() -> None:
+    """Nobody has looked at it: what a source has beside its platform may not even be there (law 9)."""
+    arm = many(written("arm", "linux/arm64"), AMD64, ARM64, attestation(AMD64), attestation(ARM64))
+    composition = put(replace(single(written("x86", "linux/amd64"), "linux/amd64"), descriptor=AMD64), arm)
+
+    assert [child.descriptor for child in composition.children] == [AMD64, ARM64, attestation(ARM64)]
 
 
 def test_attestation_of_two_sources_is_kept_once() -> None:

@@ -26,9 +26,9 @@ from proxy.merge.decide import Hold, Pass, Refuse, Serve, Verdict, decide, part_
 from proxy.merge.entry import Entry, Part
 from proxy.merge.freshness import Freshness
 from proxy.merge.index import render
-from proxy.merge.outcome import Failed, Found, Outcome
+from proxy.merge.outcome import Failed, Found, Outcome, SingleImage
 from proxy.merge.plan import Plan, Source, plan_companion
-from proxy.merge.rule import PASSTHROUGH, Base, OnPartial, Rule, Trust
+from proxy.merge.rule import PASSTHROUGH, Base, Learned, OnPartial, Rule, Trust
 from proxy.oci.errors import (
     BadAnswer,
     ManifestUnknown,
@@ -170,6 +170,18 @@ def test_errors_name_every_cause() -> None:
         "no answer on kimoqi/alpine:1.0: hub/kimoqi/alpine-x86:1.0: it took longer than 5 s; "
         "hub/kimoqi/alpine-arm:1.0: it said 500"
     )
+
+
+def test_errors_say_one_cause_once() -> None:
+    """A registry that is away is one sentence, however many names were asked for there."""
+    few = error(verdict(failed(X86, SLOW), failed(ARM, SLOW), failed(BASE, Overloaded("it said 500")))).message
+    many = error(verdict(*(failed(guessed(token, "linux/amd64"), SLOW) for token in "abcdef"))).message
+
+    assert few == (
+        "no answer on kimoqi/alpine:1.0: hub/kimoqi/alpine-x86:1.0, hub/kimoqi/alpine-arm:1.0: "
+        "it took longer than 5 s; hub/kimoqi/alpine:1.0: it said 500"
+    )
+    assert many.endswith("hub/kimoqi/alpine-d:1.0 and 2 more: it took longer than 5 s")
 
 
 def test_refusal_names_its_source() -> None:
@@ -325,6 +337,35 @@ def test_passed_index_keeps_its_children_as_its_only_part() -> None:
     assert part == Part("hub", *BASE.place[1:], WHOLE.descriptor.digest, WHOLE.kind.children)
 
 
+def unread(cause: RegistryError) -> Found:
+    """Return an image at the name whose config couldn't be read."""
+    base = single(BASE)
+    return replace(base, kind=SingleImage(None, unread=cause))
+
+
+def test_a_lone_image_is_passed_through_unread() -> None:
+    """Nobody asks what it is for, so that nobody has to know."""
+    base = unread(SLOW)
+
+    assert verdict(absent(X86), absent(ARM), base) == Pass(base)
+
+
+@pytest.mark.parametrize(
+    ("others", "rule"),
+    [
+        ((FOUND_X86, absent(ARM)), RULE),
+        ((failed(X86, SLOW), absent(ARM)), RULE),
+        ((absent(X86), absent(ARM)), replace(RULE, require=(platform("linux/amd64"),))),
+        ((absent(X86), absent(ARM)), replace(RULE, on_partial=OnPartial.FAIL)),
+    ],
+)
+def test_what_is_unread_is_no_answer_where_it_matters(others: tuple[Outcome, ...], rule: Rule) -> None:
+    """Beside sources, or where platforms are insisted on, it would be part of an index, and nobody knows as what."""
+    cause = BadAnswer("not JSON")
+
+    assert "not JSON" in error(verdict(*others, unread(cause), rule=rule)).message
+
+
 def test_lone_base_is_merged_where_platforms_are_required() -> None:
     """A single image can't be all that a rule requires; the index says what is missing."""
     rule = replace(RULE, require=(platform("linux/amd64"), platform("linux/arm64")))
@@ -436,7 +477,7 @@ def test_refusal_of_what_was_part_of_the_index_counts(of: Source) -> None:
 def test_refusal_of_a_guess_that_came_true_before_counts() -> None:
     """Another tag has shown that the repository exists: a refusal can't mean that it doesn't (law 4)."""
     arm = guessed("arm", "linux/arm64")
-    plan = replace(plan_for(GUESSING), proven=frozenset({"arm"}))
+    plan = replace(plan_for(GUESSING), learned=Learned("repository-suffix", ("arm",), 0.0))
 
     assert error(verdict(FOUND_X86, failed(arm, DENIED), plan=plan)).status == 403
 
@@ -552,3 +593,12 @@ def test_explicit_source_may_be_the_base_itself() -> None:
 
     assert served(verdict(single(named, "linux/amd64"), FOUND_ARM, rule=rule)) == ["linux/amd64", "linux/arm64/v8"]
     assert served(verdict(many(named, AMD64, ARM64), absent(ARM), rule=rule)) == ["linux/amd64"]
+
+
+def test_default_child_is_never_an_index() -> None:
+    """A client that accepts no index can't take one that is within another."""
+    nested = replace(image("nested", "linux/amd64"), media_type=OCI_INDEX)
+    passed = verdict(absent(X86), absent(ARM), many(BASE, nested, image("amd64", "linux/amd64")))
+
+    assert isinstance(passed, Pass)
+    assert passed.default_child == image("amd64", "linux/amd64")

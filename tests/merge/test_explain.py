@@ -27,7 +27,7 @@ from proxy.merge.explain import Explanation, Question, explain
 from proxy.merge.freshness import Freshness
 from proxy.merge.outcome import Found, Outcome, Present, Probe
 from proxy.merge.plan import Plan, Source
-from proxy.merge.rule import Base, Trust
+from proxy.merge.rule import PASSTHROUGH, Base, Trust
 from proxy.oci.errors import BadAnswer, Refused, TimedOut
 
 X86, ARM = written("x86", "linux/amd64"), written("arm", "linux/arm64")
@@ -246,7 +246,13 @@ def test_explanation_is_words_and_numbers() -> None:
 
 
 def test_found_image_without_platform_says_so() -> None:
-    """A config that names no platform is no surprise with a blank."""
+    """A config that names no platform is no surprise with a blank; where nothing is merged nobody reads the config."""
     found: Found = single(ARM)
 
-    assert "platform" in question(explained(FOUND_X86, found, absent(BASE)), str(ARM)).says
+    assert (
+        question(explained(FOUND_X86, found, absent(BASE)), str(ARM)).says
+        == "one image, whose config names no platform"
+    )
+    assert question(explained(single(BASE), plan=plan_for(PASSTHROUGH)), str(BASE)).says == (
+        "one image, of a platform that nobody asked for"
+    )

@@ -24,6 +24,11 @@ def test_plan_is_shown_as_the_virtual_tag() -> None:
     assert str(plan_for(RULE)) == "kimoqi/alpine:1.0"
 
 
+def test_name_with_impossible_sources_does_not_pass_through() -> None:
+    """What the image at the name is made for decides whether it is enough without them."""
+    assert not replace(plan_for(RULE), sources=(), impossible=("x makes no valid image name",)).passes_through
+
+
 @pytest.mark.parametrize(
     ("rule", "passes"),
     [

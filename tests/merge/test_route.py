@@ -49,6 +49,8 @@ def test_upstream_answers_to_nothing_else(word: str) -> None:
         (Address(namespaces=("", "")), "a", "hub", "a"),
         (Address(namespaces=("quay.io",)), "quay.io/kimoqi/alpine", "quay", "kimoqi/alpine"),
         (Address(namespaces=("quay.io",)), "docker.io/kimoqi/alpine", "quay", "docker.io/kimoqi/alpine"),
+        (Address(namespaces=("quay.io",)), "quay/alpine", "quay", "quay/alpine"),
+        (Address(prefix="quay"), "quay/alpine", "quay", "quay/alpine"),
         (Address(namespaces=("quay.io",)), "ghcr.io/kimoqi/alpine", "quay", "ghcr.io/kimoqi/alpine"),
         # the prefix
         (Address(prefix="quay.io"), "kimoqi/alpine", "quay", "kimoqi/alpine"),

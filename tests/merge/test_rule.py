@@ -4,7 +4,7 @@ import pytest
 
 from merge.builders import APP, BASE, GUESSING, RULE, TAG, guessed, plan_for, source, template, written
 from proxy.merge.convention import DEFAULT_TOKENS, NAMESPACE, REPOSITORY_SUFFIX
-from proxy.merge.plan import LEARNED_NOTHING_SECONDS, Guessed, Plan, Source, Written, learn, plan_tag
+from proxy.merge.plan import LEARNED_NOTHING_SECONDS, Guessed, Plan, Source, Written, plan_tag
 from proxy.merge.rule import PASSTHROUGH, Base, Learned, OnPartial, Rule, Trust, default_rule, find
 from proxy.oci.platform import Platform
 from proxy.oci.reference import Repository, Tag
@@ -154,6 +154,18 @@ def test_guess_that_is_the_ignored_name_is_asked() -> None:
     assert "arm64/alpine:1.0" in names(planned)
 
 
+def test_a_source_that_is_written_twice_is_one_source() -> None:
+    """Two templates may make one name of some repositories, and a list may have a line too many."""
+    twice = template("{namespace}/{name}-x86:{tag}", "linux/amd64")
+    other = template("{repository}-x86:{tag}", "linux/386")
+    rule = replace(RULE, sources=(*RULE.sources, twice, other))
+
+    assert plan_for(rule).sources == (
+        *plan_for(RULE).sources,
+        replace(plan_for(RULE).sources[0], hint=Written(Platform("linux", "386"))),
+    )
+
+
 def test_impossible_guess_is_not_asked() -> None:
     """A guess too long for a name is none; the other convention goes on."""
     planned = plan(GUESSING, name="x" * 252)
@@ -178,12 +190,24 @@ def test_platform_not_learned_goes_on_being_guessed() -> None:
     assert planned.guessing
 
 
-def test_every_learned_word_is_asked() -> None:
-    """Where two words of one platform were found, both are sources."""
-    planned = plan(default_rule(), Learned("repository-suffix", ("aarch64", "amd64", "x86"), 0.0))
+@pytest.mark.parametrize(
+    ("learned", "asked"),
+    [
+        (("arm", "x86"), ["x86", "arm"]),
+        (("amd64", "arm", "x86"), ["x86", "amd64", "arm"]),
+        (("amd64", "arm64"), ["x86", "amd64", "arm", "arm64"]),
+        (("aarch64", "x86_64"), ["x86", "amd64", "x86_64", "arm", "arm64", "aarch64"]),
+    ],
+)
+def test_words_that_can_bring_nothing_new_are_not_asked(learned: tuple[str, ...], asked: list[str]) -> None:
+    """Those behind a learned word of the same platform; before it they count for more, and `arm` may be arm/v7."""
+    planned = plan(default_rule(), Learned("repository-suffix", learned, 0.0))
 
-    assert tokens(planned) == ["x86", "amd64", "aarch64"]
-    assert not planned.guessing
+    assert tokens(planned) == asked
+    assert planned.guessing is (set(asked) != set(learned))
+    assert [
+        each.hint.token for each in planned.sources if isinstance(each.hint, Guessed) and planned.is_guess(each)
+    ] == [word for word in asked if word not in learned]
 
 
 @pytest.mark.parametrize("age", [0.0, LEARNED_NOTHING_SECONDS])
@@ -208,6 +232,15 @@ def test_nothing_learned_is_believed_for_a_while(age: float) -> None:
 def test_what_no_longer_holds_is_not_believed(learned: Learned | None, now: float) -> None:
     """Then everything is asked again."""
     assert plan(default_rule(), learned, now=now) == plan_for(default_rule())
+
+
+def test_words_that_the_rule_no_longer_has_are_not_believed() -> None:
+    """Other platforms are looked for now, or another version of ours knew more words: the others still hold."""
+    rule = replace(GUESSING, platforms=(Platform("linux", "amd64"),))
+    learned = Learned("tag-suffix", ("amd64", "arm64", "vax"), 0.0)
+
+    assert plan(rule, learned).learned == replace(learned, tokens=("amd64",))
+    assert plan(rule, replace(learned, tokens=("vax",))) == plan(rule)
 
 
 def test_learned_guess_is_believed_for_ever() -> None:
@@ -249,26 +282,6 @@ def test_rule_without_sources_passes_through() -> None:
     planned = plan_for(PASSTHROUGH)
 
     assert (planned.sources, planned.base, planned.guessing) == ((), BASE, False)
-
-
-def test_learning_keeps_convention_and_words() -> None:
-    """What came true is remembered, sorted, with its time."""
-    found = [guessed("x86", "linux/amd64"), guessed("arm", "linux/arm64"), guessed("x86", "linux/amd64")]
-
-    assert learn(found, 7.0) == Learned("repository-suffix", ("arm", "x86"), 7.0)
-
-
-@pytest.mark.parametrize("found", [[], [BASE], [written("x86", "linux/amd64")]])
-def test_nothing_is_learned_without_a_guess(found: list[Source]) -> None:
-    """The base and written sources teach nothing."""
-    assert learn(found, 7.0) is None
-
-
-def test_what_was_learned_can_be_planned() -> None:
-    """Learning from a plan and planning with it asks for what was found."""
-    found = [each for each in plan_for(default_rule()).sources if str(each).endswith(("-x86:1.0", "-arm:1.0"))]
-
-    assert list(plan(default_rule(), learn(found, 0.0)).sources) == found
 
 
 def test_repositories_are_all_that_may_be_merged() -> None:

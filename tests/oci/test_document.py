@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.oci.content import Descriptor
-from proxy.oci.document import MAX_DESCRIPTORS, Artifact, Image, Index, parse, parse_platform
+from proxy.oci.document import MAX_DESCRIPTORS, MAX_VALUES, Artifact, Image, Index, parse, parse_platform
 from proxy.oci.errors import BadAnswer
 from proxy.oci.mediatype import (
     DOCKER_CONFIG,
@@ -302,7 +302,7 @@ def test_too_many_descriptors_are_refused() -> None:
     with pytest.raises(BadAnswer, match=f"has {MAX_DESCRIPTORS + 1} descriptors"):
         parse(dumps(INDEX | {"manifests": [CHILD] * (MAX_DESCRIPTORS + 1)}), OCI_INDEX)
     with pytest.raises(BadAnswer, match="descriptors"):
-        parse(dumps(IMAGE | {"layers": [CONFIG] * 100_000}), OCI_MANIFEST)
+        parse(dumps(IMAGE | {"layers": [CONFIG] * 20_000}), OCI_MANIFEST)
 
 
 HELM = "application/vnd.cncf.helm.config.v1+json"
@@ -327,6 +327,13 @@ def test_anything_else_is_an_artifact(document: Json, artifact_type: str, blobs:
     assert isinstance(artifact, Artifact)
     assert artifact.artifact_type == artifact_type
     assert len(artifact.blobs) == blobs
+
+
+@pytest.mark.parametrize("media_type", [ARTIFACT, "application/problem+json", "application/x"])
+def test_only_known_types_go_without_saying(media_type: str) -> None:
+    """JSON of another type that calls itself nothing may be anybody's: a gateway's error is no artifact."""
+    with pytest.raises(BadAnswer, match="doesn't say that it is a manifest"):
+        parse(dumps({"title": "log in"}), media_type)
 
 
 @pytest.mark.parametrize(
@@ -379,3 +386,29 @@ def test_any_json_is_a_document_or_a_bad_answer(document: object, content_type: 
         return
 
     assert isinstance(found, Image | Index | Artifact)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mediaType": "DEEP"},
+        {"artifactType": "DEEP"},
+        {"config": CONFIG | {"digest": "DEEP"}},
+        {"config": CONFIG | {"mediaType": "DEEP"}},
+        {"layers": "DEEP"},
+    ],
+)
+def test_lists_as_deep_as_json_may_be(changes: Json) -> None:
+    """A thousand lists within each other where a word was expected are a bad answer, and no error of ours."""
+    body = dumps(IMAGE | changes).replace(b'"DEEP"', b"[" * 1010 + b"]" * 1010)
+
+    with pytest.raises(BadAnswer):
+        parse(body, OCI_MANIFEST)
+
+
+def test_more_values_than_any_manifest_has_are_not_read() -> None:
+    """Four megabytes of empty objects would be a hundred when they were read."""
+    body = b'{"schemaVersion":2,"manifests":[' + b"{}," * (MAX_VALUES // 2) + b"{}]}"
+
+    with pytest.raises(BadAnswer, match=f"the manifest has more than {MAX_VALUES} values"):
+        parse(body, OCI_INDEX)

@@ -7,7 +7,9 @@ import proxy.oci.endpoint
 from proxy.oci.errors import (
     BadAnswer,
     BlobUnknown,
+    Crowded,
     Denial,
+    Denied,
     DigestInvalid,
     Invalid,
     ManifestUnknown,
@@ -44,6 +46,7 @@ CODES = {
     "RANGE_INVALID",
     "SIZE_INVALID",
     "TAG_INVALID",
+    "TOOMANYREQUESTS",
     "UNAUTHORIZED",
     "UNAVAILABLE",
     "UNKNOWN",
@@ -85,7 +88,7 @@ def test_status_follows_the_branch(kind: type[RegistryError]) -> None:
     if issubclass(kind, NoAnswer):
         assert kind.status in {502, 503}
     if issubclass(kind, Denial) and kind not in (Denial, Rejected):  # the one has no row, the other any
-        assert kind.status in {400, 401, 404, 405, 413, 416}
+        assert kind.status in {400, 401, 403, 404, 405, 413, 416}
     if issubclass(kind, NotFound):
         assert kind.status == 404
 
@@ -106,8 +109,10 @@ def test_status_follows_the_branch(kind: type[RegistryError]) -> None:
         (Unsupported, "UNSUPPORTED", 405),
         (RangeInvalid, "RANGE_INVALID", 416),
         (Unauthorized, "UNAUTHORIZED", 401),
+        (Denied, "DENIED", 403),
         (Refused, "DENIED", 403),
         (Unreachable, "UNAVAILABLE", 503),
+        (Crowded, "UNAVAILABLE", 503),
         (TimedOut, "UNAVAILABLE", 503),
         (Overloaded, "UNAVAILABLE", 503),
         (BadAnswer, "UNKNOWN", 502),
@@ -120,8 +125,10 @@ def test_codes_are_those_of_the_specification(kind: type[RegistryError], code: s
 
 def test_tree_has_the_branches_that_callers_catch() -> None:
     """Callers catch branches, so a new class must fall into one."""
-    assert {Invalid, NotFound, RangeInvalid, Rejected, Unauthorized, Unsupported} == set(Denial.__subclasses__())
-    assert {Unreachable, TimedOut, Overloaded, BadAnswer} <= set(NoAnswer.__subclasses__())
+    assert {Denied, Invalid, NotFound, RangeInvalid, Rejected, Unauthorized, Unsupported} == set(
+        Denial.__subclasses__()
+    )
+    assert {Unreachable, TimedOut, Overloaded, Crowded, BadAnswer} <= set(NoAnswer.__subclasses__())
     assert issubclass(proxy.oci.endpoint.NoSuchEndpoint, NotFound)
 
 

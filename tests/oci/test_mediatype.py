@@ -9,7 +9,7 @@ SIGNED = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+json"
 
 # Recorded from real clients (docker 20.10, docker CLI 28, podman 4.3, skopeo 1.9, buildah 1.28, containerd 1.6),
-# and read in the source of the others: /work/shared/research of the project's beginning.
+# and read in the source of the others.
 DOCKERD = [OCI_INDEX, SIGNED, "application/json", OCI_MANIFEST, DOCKER_MANIFEST, DOCKER_LIST]
 DOCKER_CLI = [OCI_MANIFEST, DOCKER_MANIFEST, DOCKER_LIST, OCI_INDEX]
 CONTAINERS_IMAGE = [OCI_MANIFEST, DOCKER_MANIFEST, SIGNED, SCHEMA1, DOCKER_LIST, OCI_INDEX]

@@ -256,4 +256,5 @@ def test_error_shows_a_bad_name_escaped_and_cut() -> None:
         Tag.parse("x\r\nSet-Cookie: " + "y" * 9216)
 
     assert "\\r\\nSet-Cookie" in raised.value.message
+    assert "yyy'…" in raised.value.message
     assert len(raised.value.message) < 250

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from conftest import until
 from proxy.merge.entry import Entry, Part
 from proxy.merge.rule import Learned
 from proxy.oci.content import Descriptor
@@ -82,11 +83,11 @@ class ContentConformance:
     async def test_what_was_remembered_comes_back(self, content: Content) -> None:
         """What could be had again comes back as well, at once or a moment later."""
         await content.remember(DIGEST, DATA)
-        for _ in range(1000):
-            if await content.get(DIGEST) is not None:
-                break
-            await asyncio.sleep(0.01)
 
+        async def is_there() -> bool:
+            return await content.get(DIGEST) is not None
+
+        await until(is_there)
         assert await content.get(DIGEST) == DATA
 
     async def test_one_digest_says_nothing_of_another(self, content: Content) -> None:

@@ -6,25 +6,65 @@ import asyncio
 from functools import partial
 
 import pytest
+from structlog.testing import capture_logs
 
 from proxy.store import behind
 from proxy.store.behind import Behind
 
 
-async def test_writes_keep_their_order() -> None:
-    """However long each takes, they are done one after the other, and all of them before the end."""
-    line, done = Behind(), list[int]()
+async def test_writes_begin_in_their_order() -> None:
+    """What waits is begun together, in its order; all of it is done before the end."""
+    line, began, done = Behind(), list[int](), set[int]()
 
     async def write(number: int) -> None:
-        for _ in range(5 - number):
-            await asyncio.sleep(0)
-        done.append(number)
+        began.append(number)
+        await asyncio.sleep(0)
+        done.add(number)
 
     for number in range(5):
         await line.add(number, partial(write, number))
     await line.close()
 
-    assert done == [0, 1, 2, 3, 4]
+    assert began == [0, 1, 2, 3, 4]
+    assert done == {0, 1, 2, 3, 4}
+
+
+async def test_writes_of_one_thing_wait_for_each_other() -> None:
+    """The second may undo the first: it begins when that is done, however long it takes, and so does what follows."""
+    line, events = Behind(), list[str]()
+
+    async def write(name: str, turns: int) -> None:
+        events.append(f"{name} begins")
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        events.append(f"{name} ends")
+
+    await line.add("key", partial(write, "first", 5))
+    await line.add("key", partial(write, "second", 0))
+    await line.add("other", partial(write, "third", 0))
+    await line.close()
+
+    assert events[:3] == ["first begins", "first ends", "second begins"]
+    assert len(events) == 6
+
+
+async def test_a_group_has_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more are begun at once than files may be open."""
+    monkeypatch.setattr(behind, "_TOGETHER", 2)
+    line, going, most = Behind(), 0, 0
+
+    async def write() -> None:
+        nonlocal going, most
+        going += 1
+        most = max(most, going)
+        await asyncio.sleep(0)
+        going -= 1
+
+    for number in range(5):
+        await line.add(number, write)
+    await line.close()
+
+    assert (going, most) == (0, 2)
 
 
 async def test_one_can_be_waited_for() -> None:
@@ -121,3 +161,26 @@ async def test_a_line_that_is_never_quiet_begins_all_the_same(monkeypatch: pytes
     await line.close()
 
     assert began.is_set()
+
+
+async def test_a_slow_disk_is_not_waited_for_without_end() -> None:
+    """When the service stops: what hasn't begun by then is given up, told, and nobody waits for it any more."""
+    line, gate, done = Behind(), asyncio.Event(), list[int]()
+
+    async def write(number: int) -> None:
+        await gate.wait()
+        done.append(number)
+
+    for number in range(3):
+        await line.add("key", partial(write, number))
+    waiting = asyncio.create_task(line.settle("key"))
+    await asyncio.sleep(0)
+    with capture_logs() as logs:
+        written = await line.close(0.01)
+    await waiting
+    gate.set()
+
+    assert not written
+    assert logs == [{"event": "cache folder too slow, not everything is kept", "log_level": "warning", "count": 3}]
+    assert await line.close(None)
+    assert done == [0]

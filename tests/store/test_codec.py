@@ -66,7 +66,7 @@ def test_entries_come_back(entry: Entry) -> None:
     assert codec.decode(codec.entry, codec.encode(entry)) == entry
 
 
-@given(st.builds(Location, TEXTS, repositories, TEXTS))
+@given(st.builds(Location, TEXTS, repositories, TEXTS, TEXTS.map(str.encode)))
 def test_locations_come_back(location: Location) -> None:
     """A location, written and read, equals itself."""
     assert codec.decode(codec.location, codec.encode(location)) == location
@@ -104,6 +104,10 @@ def test_a_record_with_one_wrong_value_reads_or_does_not_but_never_raises(data: 
         (("descriptor", "platform"), {"os": "linux"}),
         (("descriptor", "platform"), "linux/amd64"),
         (("default_child",), {}),
+        (("default_child", "platform", "os"), 5),
+        (("default_child", "platform", "variant"), None),
+        (("default_child", "platform", "os_features"), [["win32k"]]),
+        (("descriptor", "annotations"), {"a": 1}),
         (("default_child", "platform", "cpu"), "fast"),
         (("parts",), None),
         (("parts", 0, "repository"), "../secret"),
@@ -125,6 +129,15 @@ def test_what_can_not_be_is_not_read(path: tuple[Any, ...], value: object) -> No
     inner[last] = value
 
     assert codec.decode(codec.entry, orjson.dumps(document)) is None
+
+
+def test_lists_as_deep_as_json_may_be_are_not_read() -> None:
+    """A thousand lists within each other can't be written as a word, and aren't read."""
+    location = codec.encode(a_location()).replace(
+        b'"upstream":"', b'"upstream":' + b"[" * 1010 + b"]" * 1010 + b',"x":"'
+    )
+
+    assert codec.decode(codec.location, location) is None
 
 
 @pytest.mark.parametrize("key", sorted(orjson.loads(codec.encode(an_entry()))))

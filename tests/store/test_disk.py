@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import hashlib
 import os
 import resource
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from conftest import Clock
 from proxy.oci.reference import Digest, Repository, Tag
 from proxy.store.base import Virtual
 from proxy.store.disk import DiskContent, DiskMetadata, Folder
@@ -52,6 +57,21 @@ def unusable(tmp_path: Path) -> Folder:
 def content(folder: Folder) -> DiskContent:
     """Content on disk."""
     return DiskContent(folder)
+
+
+def test_the_folder_is_its_owners_alone(tmp_path: Path) -> None:
+    """What only some clients may read isn't for every user of the machine; a folder that is there keeps its rights."""
+    before = os.umask(0o022)
+    try:
+        Folder(tmp_path / "new" / "cache").prepare()
+        shared = tmp_path / "shared"
+        shared.mkdir(mode=0o755)
+        Folder(shared).prepare()
+    finally:
+        os.umask(before)
+
+    assert (tmp_path / "new" / "cache").stat().st_mode & 0o777 == 0o700
+    assert shared.stat().st_mode & 0o777 == 0o755
 
 
 @pytest.fixture
@@ -114,6 +134,16 @@ async def test_a_restart_forgets_nothing(folder: Folder, content: DiskContent, m
     assert await kept.learned(HERE) == what_was_learned()
 
 
+async def test_a_location_brings_the_index_that_it_is_of(metadata: DiskMetadata) -> None:
+    """An index of our own comes back with its location, unless it isn't what the digest says."""
+    own = replace(a_location(""), body=DATA)
+    await metadata.keep_location(HERE, DIGEST, own)
+    await metadata.keep_location(HERE, Digest.of(b"other"), own)
+
+    assert await metadata.location(HERE, DIGEST) == own
+    assert await metadata.location(HERE, Digest.of(b"other")) is None
+
+
 @pytest.mark.parametrize("found", [DATA[:-1], b"", b"?" + DATA[1:], DATA + b"\n", b"<html>"])
 async def test_a_corrupt_file_is_discarded(folder: Folder, content: DiskContent, found: bytes) -> None:
     """A file that doesn't hash to its name counts as absent, is removed, and may be put again."""
@@ -162,6 +192,40 @@ def test_only_what_nobody_writes_is_cleared_away(folder: Folder) -> None:
     assert sorted((folder.root / "tmp").iterdir()) == sorted([ours, theirs])
 
 
+def test_what_is_being_filled_elsewhere_is_not_cleared_away(folder: Folder) -> None:
+    """Two containers that share a folder have the same process ids, and see nothing of each other's processes."""
+    filled = folder.root / f"tmp/{os.getpid()}-0123-4567"
+    with filled.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        folder.sweep()
+        was_there = filled.exists()
+    folder.sweep()
+
+    assert was_there
+    assert not filled.exists()
+
+
+def test_a_process_that_was_given_the_number_of_a_killed_one_keeps_nothing(folder: Folder) -> None:
+    """A scratch file is written for minutes at most, so one that is older than an hour isn't written any more."""
+    old, new = (folder.root / f"tmp/{os.getppid()}-0123-{number}" for number in range(2))
+    for path, age in ((old, 3601.0), (new, 3000.0)):
+        path.touch()
+        os.utime(path, (time.time() - age, time.time() - age))
+    folder.sweep()
+
+    assert list((folder.root / "tmp").iterdir()) == [new]
+
+
+def test_what_can_t_be_cleared_away_keeps_nothing_else(folder: Folder) -> None:
+    """Whatever somebody has put there."""
+    for number in range(3):
+        (folder.root / f"tmp/{number}").mkdir()
+        (folder.root / f"tmp/{os.getpid()}-0123-{number}").touch()
+    folder.sweep()
+
+    assert all(path.is_dir() for path in (folder.root / "tmp").iterdir())
+
+
 async def test_a_kill_in_the_middle_leaves_the_old_one(folder: Folder, metadata: DiskMetadata) -> None:
     """A process that dies before the rename leaves the entry as it was."""
     await metadata.keep_entry(HERE, V1, an_entry("old"))
@@ -194,6 +258,50 @@ async def test_writing_leaves_no_scratch_behind(folder: Folder, content: DiskCon
     assert len(files(folder)) == 2
 
 
+async def test_what_is_written_at_once_is_synced_before_any_of_it_has_its_name(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads a tag's entry after a power cut finds what it names: contents and order are on disk by then."""
+    events: list[str] = []
+    sync, rename = os.fsync, Path.replace
+
+    def synced(descriptor: int) -> None:
+        sync(descriptor)
+        events.append("synced")
+
+    def renamed(self: Path, target: Path) -> Path:
+        events.append(target.name)
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    (folder.root / "a").mkdir(parents=True)
+    await asyncio.gather(*(folder.write(f"a/{name}", name.encode()) for name in ("first", "second", "third")))
+
+    assert events == ["synced", "synced", "synced", "first", "second", "third"]
+    assert [await folder.read(f"a/{name}") for name in ("first", "second", "third")] == [b"first", b"second", b"third"]
+
+
+async def test_one_that_can_not_be_written_costs_no_other(folder: Folder) -> None:
+    """Of several that are written at once each has its own success."""
+    (folder.root / "a/second").mkdir(parents=True)
+
+    await asyncio.gather(*(folder.write(f"a/{name}", name.encode()) for name in ("first", "second", "third")))
+
+    assert [await folder.read(f"a/{name}") for name in ("first", "third")] == [b"first", b"third"]
+    assert list((folder.root / "tmp").iterdir()) == []
+
+
+async def test_a_caller_that_leaves_stops_no_other(folder: Folder) -> None:
+    """Its file is written all the same."""
+    first, second = (asyncio.create_task(folder.write(f"a/{name}", b"data")) for name in ("first", "second"))
+    await asyncio.sleep(0)
+    first.cancel()
+    await second
+
+    assert await folder.read("a/first") == b"data"
+
+
 async def test_an_unusable_folder_costs_the_memory_alone(unusable: Folder) -> None:
     """Where nothing can be kept, nothing is found, nothing raises, and one warning says so."""
     content, metadata = DiskContent(unusable), DiskMetadata(unusable, URLS)
@@ -224,17 +332,32 @@ async def test_a_full_disk_costs_the_memory_alone(folder: Folder, content: DiskC
     assert await metadata.entry(HERE, V1) == an_entry("old")
 
 
-async def test_a_disk_that_recovers_is_used_again(folder: Folder, content: DiskContent) -> None:
-    """Once writing works again it is done, and the next trouble is warned of anew."""
+async def test_a_disk_that_recovers_is_used_again(tmp_path: Path, clock: Clock) -> None:
+    """Once writing works again it is done; when that has lasted a while, the next trouble is warned of anew."""
+    content = DiskContent(Folder(tmp_path / "cache", clock))
     with capture_logs() as logs:
         with full_disk():
             await content.put(DIGEST, DATA)
+        clock.advance(601)
         await content.put(DIGEST, DATA)
         with full_disk():
             await content.put(Digest.of(b"x" * 100), b"x" * 100)
 
     assert await content.get(DIGEST) == DATA
     assert len(logs) == 2
+
+
+async def test_a_disk_that_takes_one_file_and_not_the_next_is_warned_of_once(tmp_path: Path, clock: Clock) -> None:
+    """A full disk has room now and then: one write that goes well is not the end of the trouble."""
+    content = DiskContent(Folder(tmp_path / "cache", clock))
+    with capture_logs() as logs:
+        for n in range(100):
+            with full_disk():
+                await content.put(Digest.of(b"x" * (100 + n)), b"x" * (100 + n))
+            clock.advance(61)
+            await content.put(DIGEST, DATA)
+
+    assert [log["event"] for log in logs] == ["cache folder unusable, going on without"]
 
 
 async def test_something_else_in_a_file_s_place_costs_that_file(folder: Folder, content: DiskContent) -> None:
@@ -294,3 +417,21 @@ async def test_the_digest_of_a_file_is_its_name(folder: Folder, content: DiskCon
     await content.put(DIGEST, DATA)
 
     assert hashlib.sha256(blob(folder).read_bytes()).hexdigest() == blob(folder).name
+
+
+async def test_files_that_nobody_waits_for_any_more(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that writes many files to a slow disk ends behind the present one, and leaves nothing half written."""
+    fsync, synced = os.fsync, []
+
+    def slow(descriptor: int) -> None:
+        synced.append(descriptor)
+        folder.abandon()
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    with capture_logs() as logs:
+        await asyncio.gather(*(folder.write(f"a/{n}", b"data") for n in range(5)))
+
+    assert len(synced) == 1
+    assert files(folder) == []
+    assert logs == []

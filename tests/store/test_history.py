@@ -14,7 +14,7 @@ from conftest import Clock
 from proxy.oci.reference import Digest
 from proxy.store.behind import Behind
 from proxy.store.disk import DiskContent, DiskMetadata, Folder
-from proxy.store.history import Pruner, Uses, noting
+from proxy.store.history import Pruner, Schedule, Uses, noting
 from proxy.store.memory import LruMemory, MemoryContent, MemoryMetadata
 from proxy.store.tiered import TieredContent, TieredMetadata
 from proxy.telemetry import Metrics
@@ -36,6 +36,20 @@ class Pause:
         self.asked.append(seconds)
         if len(self.asked) == self._enough:
             raise InterruptedError
+
+
+class Passing(Pause):
+    """A sleep that time passes in."""
+
+    def __init__(self, enough: int) -> None:
+        super().__init__(enough)
+        self.ticks = Clock()
+
+    async def __call__(self, seconds: float) -> None:
+        """Let so much of it pass."""
+        await super().__call__(seconds)
+        if seconds >= 1:
+            self.ticks.advance(seconds)
 
 
 @pytest.fixture
@@ -303,12 +317,57 @@ async def test_it_prunes_some_minutes_after_the_start_and_every_hour(
     """The first run waits until the service has settled; the next ones come by the hour."""
     await content.put(DIGEST, DATA)
     clock.advance(2 * HISTORY)
-    pause = Pause(enough=4)
+    pause = Passing(enough=4)
     with pytest.raises(InterruptedError):
-        await Pruner(folder, HISTORY, metrics, clock=clock, sleep=pause).run()
+        await Pruner(folder, HISTORY, metrics, Schedule(pause.ticks), clock=clock, sleep=pause).run()
 
     assert pause.asked == [300.0, 0.01, 3600.0, 3600.0]
     assert files(folder) == []
+
+
+async def test_one_that_is_begun_anew_again_and_again_prunes(
+    folder: Folder, content: TieredContent, clock: Clock, metrics: Metrics
+) -> None:
+    """Each reload has a pruner of its own; when it is due goes by the process, and is noted when it was done."""
+    await content.put(DIGEST, DATA)
+    clock.advance(2 * HISTORY)
+    ticks = Clock()
+    schedule = Schedule(ticks)
+    asked = []
+    for _ in range(5):
+        pause = Pause(enough=1)
+        with pytest.raises(InterruptedError):
+            await Pruner(folder, HISTORY, metrics, schedule, clock=clock, sleep=pause).run()
+        asked += pause.asked
+        ticks.advance(100)
+
+    assert asked == [300.0, 200.0, 100.0, 0.01, 3600.0]
+    assert files(folder) == []
+
+
+async def test_two_pruners_prune_once(folder: Folder, clock: Clock, metrics: Metrics) -> None:
+    """An old generation lives on while somebody downloads by it: what the new one has done isn't done again."""
+    ticks = Clock()
+    schedule = Schedule(ticks)
+    pruned = []
+
+    class Noting(Pruner):
+        async def prune(self) -> int:
+            pruned.append(ticks())
+            return 0
+
+    pause = Pause(enough=2)
+
+    async def slept(seconds: float) -> None:
+        await pause(seconds)
+        ticks.advance(seconds)
+        schedule.done()  # by the other one
+
+    with pytest.raises(InterruptedError):
+        await Noting(folder, HISTORY, metrics, schedule, clock=clock, sleep=slept).run()
+
+    assert pruned == []
+    assert pause.asked == [300.0, 3600.0]
 
 
 async def test_writing_survives_a_folder_that_is_removed(folder: Folder, clock: Clock, metrics: Metrics) -> None:

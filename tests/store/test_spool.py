@@ -7,7 +7,8 @@ import errno
 import os
 import random
 import shutil
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from conftest import Clock, until
+from patience import HANGING
 from proxy.memory import MemoryRegistry
 from proxy.oci.byterange import ByteRange, Nothing, Part, SuffixRange, Whole, select
 from proxy.oci.content import Blob
@@ -98,6 +100,11 @@ class World:
         """Read a blob as a client would that can't be sent files."""
         async with (spool or self.spool).open(holder(registry), part) as blob:
             return b"".join([chunk async for chunk in blob.chunks])
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for more of a transfer, or for its beginning."""
+        return sum(len(fill._change._waiters) for fill in self.spool._fills.values())
 
     async def settle(self) -> None:
         """Wait until nothing is under way."""
@@ -283,13 +290,48 @@ async def test_who_leaves_stops_nothing(world: World) -> None:
     assert registry.opened == [Whole()]
 
 
+async def test_what_cant_be_deleted_keeps_the_rest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As what somebody else has put there, or an earlier start by another user: room is made of what can be."""
+    world.limit = 3_500
+    world.spool = world.another()
+    theirs, ours, new = (Registry(bytes([n]) * 1_500) for n in range(3))
+    (world.root / "blobs" / "sha256" / "lost+found").mkdir(parents=True)
+    for registry in (theirs, ours):
+        await world.read(registry)
+        await world.settle()
+        world.clock.advance(61)
+    unlink = Path.unlink
+
+    def unlinked(path: Path, missing_ok: bool = False) -> None:
+        if path.name == theirs.digest.hex:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlinked)
+    assert await world.read(new) == new.data
+    await world.settle()
+
+    assert set(world.files()) == {theirs.digest.hex, new.digest.hex}
+
+
+async def test_a_folder_in_a_blobs_place_is_no_blob(world: World) -> None:
+    """It is streamed then, instead of being cut off."""
+    registry = Registry()
+    (world.root / "blobs" / "sha256" / registry.digest.hex).mkdir(parents=True)
+
+    assert [await world.read(registry) for _ in range(2)] == [registry.data] * 2
+
+
 @pytest.mark.parametrize("announced", [True, False])
 async def test_a_broken_transfer_breaks_everybody_off(world: World, announced: bool) -> None:
     """When it fails, nobody's bytes end cleanly, nothing is kept, and the next one asks anew."""
     registry = Registry(announced=announced)
-    registry.breaks_at = 2_000_000
+    registry.breaks_at, registry.allowed = 2_000_000, 1
+    reading = [asyncio.create_task(world.read(registry)) for _ in range(5)]
+    await until(lambda: world.waiting == 5)
+    registry.allowed = 1 << 40
 
-    answers = await asyncio.gather(*(world.read(registry) for _ in range(5)), return_exceptions=True)
+    answers = await asyncio.gather(*reading, return_exceptions=True)
     await world.settle()
 
     assert [type(answer) for answer in answers] == [Unreachable] * 5
@@ -319,7 +361,7 @@ async def test_what_is_not_there_is_told_to_all(world: World, refusal: RegistryE
     registry = Registry()
     registry.refusal, registry.allowed = refusal, 0
     reading = [asyncio.create_task(world.read(registry)) for _ in range(5)]
-    await asyncio.sleep(0.05)
+    await until(lambda: world.waiting == 5)
     registry.allowed = 1
 
     answers = await asyncio.gather(*reading, return_exceptions=True)
@@ -335,7 +377,7 @@ async def test_another_source_is_asked_where_the_first_refuses(world: World) -> 
     refused = asyncio.create_task(world.read(refusing))
     await until(lambda: refusing.transfers == 1)
     granted = asyncio.create_task(world.read(granting))
-    await asyncio.sleep(0.05)
+    await until(lambda: world.waiting == 2)
     refusing.allowed = 1
 
     assert await granted == DATA
@@ -469,7 +511,7 @@ async def test_a_disk_that_fails_costs_nobody_a_byte(
     with capture_logs() as logs:
         reading = [asyncio.create_task(world.read(registry)) for _ in range(4)]
         reading.append(asyncio.create_task(world.read(registry, ByteRange(2_000_000))))
-        await asyncio.sleep(0.05)
+        await until(lambda: world.waiting == 5 or registry.transfers == transfers)
         registry.allowed = 1 << 40
         answers = await asyncio.gather(*reading)
         await world.settle()
@@ -535,9 +577,13 @@ async def test_a_disk_that_is_too_full_is_seen_before(world: World, monkeypatch:
 async def test_two_processes_fetch_the_same_blob(world: World) -> None:
     """Each follows a transfer of its own, both are right, and one file is kept."""
     registry = Registry()
+    registry.allowed = 1
     other = world.another()
+    reading = [asyncio.create_task(world.read(registry, spool=spool)) for spool in (world.spool, other) * 5]
+    await until(lambda: registry.transfers == 2)
+    registry.allowed = 1 << 40
 
-    answers = await asyncio.gather(*(world.read(registry, spool=spool) for spool in (world.spool, other) * 5))
+    answers = await asyncio.gather(*reading)
     await until(lambda: not other._tasks)
     await world.settle()
 
@@ -565,7 +611,6 @@ async def test_a_file_that_was_cut_ends_no_blob(world: World) -> None:
     registry = Registry()
     await world.read(registry)
     await world.settle()
-    os.truncate(world.root / "blobs" / "sha256" / registry.digest.hex, 1_000)
 
     async with world.spool.open(holder(registry), Whole()) as blob:
         os.truncate(world.root / "blobs" / "sha256" / registry.digest.hex, 500)
@@ -582,3 +627,258 @@ async def test_a_folder_that_was_removed_is_made_again(world: World) -> None:
     await world.settle()
 
     assert world.files() == [registry.digest.hex]
+
+
+def kept_file(world: World, registry: Registry) -> Path:
+    """Return where the registry's blob is kept."""
+    return world.root / "blobs" / "sha256" / registry.digest.hex
+
+
+async def checked(spool: Spool) -> None:
+    """Wait until nothing kept is to be looked at any more."""
+    await until(lambda: spool._checks.is_idle)
+
+
+async def test_a_damaged_blob_heals(world: World) -> None:
+    """It is served once at most by a process that hasn't kept it itself, and noticed then: the next one is right."""
+    registry = Registry()
+    await world.read(registry)
+    await world.settle()
+    kept_file(world, registry).write_bytes(DATA[:-1] + bytes([DATA[-1] ^ 1]))
+    restarted = world.another()
+
+    with capture_logs() as logs:
+        assert await world.read(registry, spool=restarted) != DATA
+        await checked(restarted)
+    assert [(log["event"], log["digest"]) for log in logs] == [("corrupt file discarded", registry.digest)]
+    assert world.files() == []
+    assert await world.read(registry, spool=restarted) == DATA
+    await until(lambda: not restarted._tasks)
+
+    assert registry.transfers == 2
+    assert kept_file(world, registry).read_bytes() == DATA
+
+
+async def test_a_blob_that_cant_be_read_heals(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sector that is gone is damage, too."""
+    registry = Registry()
+    await world.read(registry)
+    await world.settle()
+    restarted = world.another()
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "pread", fails(os.pread, 0, errno.EIO))
+        with pytest.raises(Unreachable):
+            await world.read(registry, spool=restarted)
+        await checked(restarted)
+
+    assert await world.read(registry, spool=restarted) == DATA
+    await until(lambda: not restarted._tasks)
+
+
+async def test_a_blob_of_another_size_is_not_served(world: World) -> None:
+    """Where its size was seen, a file that has another one isn't the blob, and no client has to find that out."""
+    registry = Registry()
+    await world.read(registry)
+    await world.settle()
+    os.truncate(kept_file(world, registry), 1_000)
+
+    with capture_logs() as logs:
+        assert await world.read(registry) == DATA
+        await world.settle()
+
+    assert [log["event"] for log in logs] == ["corrupt file discarded"]
+    assert kept_file(world, registry).read_bytes() == DATA
+
+
+async def test_a_kept_blob_is_looked_at_once_a_day(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not what has just been written, not at each use, and one at a time."""
+    looked: list[Digest] = []
+    at_once = [0, 0]
+    check = Shelf.check
+
+    async def checking(shelf: Shelf, digest: Digest) -> None:
+        looked.append(digest)
+        at_once[0] += 1
+        at_once[1] = max(at_once)
+        await check(shelf, digest)
+        at_once[0] -= 1
+
+    monkeypatch.setattr(Shelf, "check", checking)
+    registries = [Registry(bytes([n]) * 100_000) for n in range(5)]
+    restarted = world.another()
+
+    async def use(spool: Spool) -> None:
+        await asyncio.gather(*(world.read(registry, spool=spool) for registry in registries * 3))
+        await world.settle()
+        await checked(spool)
+
+    await use(world.spool)
+    await use(world.spool)
+    assert looked == []
+    await use(restarted)
+    world.clock.advance(120)
+    await use(restarted)
+    assert sorted(looked) == sorted(registry.digest for registry in registries)
+    world.clock.advance(86_401)
+    await use(restarted)
+
+    assert sorted(looked) == sorted(registry.digest for registry in registries * 2)
+    assert at_once == [0, 1]
+
+
+async def test_what_was_written_anew_meanwhile_is_not_discarded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process may have noticed first, and have fetched it again."""
+    registry = Registry()
+    await world.read(registry)
+    await world.settle()
+    path = kept_file(world, registry)
+    path.write_bytes(b"damaged")
+    pread = os.pread
+
+    def slow(descriptor: int, length: int, position: int) -> bytes:
+        new = world.root / "new"
+        if not new.exists():
+            new.write_bytes(DATA)
+            path.unlink()
+            path.hardlink_to(new)
+        return pread(descriptor, length, position)
+
+    restarted = world.another()
+    monkeypatch.setattr(os, "pread", slow)
+    async with restarted.open(holder(registry), Nothing()):
+        await checked(restarted)
+
+    assert path.read_bytes() == DATA
+
+
+async def test_stopping_while_a_blob_is_looked_at(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for the rest of it."""
+    registry = Registry()
+    await world.read(registry)
+    await world.settle()
+    restarted = world.another()
+    reads, stopped = [], threading.Event()
+    pread = os.pread
+
+    def noted(descriptor: int, length: int, position: int) -> bytes:
+        reads.append(position)
+        stopped.wait(HANGING)
+        return pread(descriptor, length, position)
+
+    monkeypatch.setattr(os, "pread", noted)
+    async with restarted.open(holder(registry), Nothing()):
+        await until(lambda: reads != [])
+        await restarted.close()
+    stopped.set()
+
+    assert restarted._checks.is_idle
+    assert reads == [0]
+
+
+async def test_a_damaged_blob_that_cant_be_deleted_is_not_served(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a disk that has become read-only: it is streamed, and one warning says why."""
+    registry = Registry()
+    await world.read(registry)
+    await world.settle()
+    kept_file(world, registry).write_bytes(b"damaged")
+    restarted = world.another()
+    unlink = Path.unlink
+
+    def unlinked(path: Path, missing_ok: bool = False) -> None:
+        if path == kept_file(world, registry):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlinked)
+    with capture_logs() as logs:
+        await world.read(registry, spool=restarted)
+        await checked(restarted)
+        assert [await world.read(registry, spool=restarted) for _ in range(2)] == [DATA, DATA]
+        await until(lambda: not restarted._tasks)
+
+    assert [log["event"] for log in logs] == ["cache folder unusable, going on without"]
+
+
+@pytest.fixture
+def listings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How often the kept blobs were listed: as many entries."""
+    made: list[int] = []
+    files = Shelf._files
+
+    def listed(shelf: Shelf) -> Iterator[tuple[float, int, str]]:
+        made.append(1)
+        return files(shelf)
+
+    monkeypatch.setattr(Shelf, "_files", listed)
+    return made
+
+
+async def test_what_is_kept_is_not_listed_for_each_new_blob(world: World, listings: list[int]) -> None:
+    """A hundred thousand files take a while; as long as there is room, what is known of them will do."""
+    for n in range(10):
+        await world.read(Registry(bytes([n]) * 1_000))
+        await world.settle()
+
+    assert len(listings) == 1
+    assert world.metrics.blob_cache_bytes._value.get() == 10_000
+
+
+async def test_a_full_shelf_is_listed_once_for_many_new_blobs(world: World, listings: list[int]) -> None:
+    """Where room has to be made, it is made for some more."""
+    world.limit = 200_000
+    world.spool = world.another()
+    for n in range(250):
+        await world.read(Registry(n.to_bytes(2) * 500))
+        await world.settle()
+        assert sum(path.stat().st_size for path in (world.root / "blobs").rglob("*") if path.is_file()) <= world.limit
+        world.clock.advance(0.01)
+
+    assert len(listings) <= 1 + 50 / 3 + 1
+    assert len(world.files()) > 190
+
+
+async def test_what_others_keep_counts_a_moment_later(world: World) -> None:
+    """Several processes share a folder: what another one has put there is seen when it is listed again."""
+    world.limit = 10_000
+    world.spool, other = world.another(), world.another()
+    await world.read(Registry(b"a" * 1_000))
+    await world.settle()
+    for n in range(8):
+        await world.read(Registry(bytes([n]) * 1_000), spool=other)
+        await until(lambda: not other._tasks)
+    world.clock.advance(11)
+    for n in range(100, 105):
+        await world.read(Registry(bytes([n]) * 1_000))
+        await world.settle()
+
+    assert len(world.files()) <= 10
+
+
+async def test_what_another_process_puts_in_a_damaged_ones_place_is_served(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file may have the number that the damaged one had: file systems give them out again."""
+    registry = Registry()
+    await world.read(registry)
+    await world.settle()
+    path = kept_file(world, registry)
+    path.write_bytes(b"damaged")
+    number = path.stat().st_ino
+    restarted, other = world.another(), world.another()
+    await world.read(registry, spool=restarted)
+    await checked(restarted)
+    await world.read(registry, spool=other)
+    await until(lambda: not other._tasks)
+    fstat = os.fstat
+
+    def numbered(descriptor: int) -> os.stat_result:
+        status = list(fstat(descriptor))
+        status[1] = number
+        return os.stat_result(status)
+
+    monkeypatch.setattr(os, "fstat", numbered)
+    with capture_logs() as logs:
+        assert await world.read(registry, spool=restarted) == DATA
+        await checked(restarted)
+
+    assert (registry.transfers, logs) == (2, [])

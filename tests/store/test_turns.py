@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
+from patience import HANGING
 from proxy.store.disk import Folder
 from proxy.store.turns import FileTurns
 
@@ -43,6 +48,15 @@ async def test_other_keys_are_free(tmp_path: Path) -> None:
         assert not waited
 
 
+async def test_what_takes_long_holds_up_nothing_else(tmp_path: Path) -> None:
+    """A tag whose registry doesn't answer costs no other tag its time, however many of them are asked for."""
+    sick, others = turns(tmp_path), turns(tmp_path)
+    async with sick.turn("team/app:1.0"), asyncio.timeout(HANGING):
+        for number in range(5000):
+            async with others.turn(f"team/app:1.0.{number}") as waited:
+                assert not waited
+
+
 async def test_a_turn_ends_with_an_error(tmp_path: Path) -> None:
     """Whoever fails leaves the turn to the next."""
     with pytest.raises(TimeoutError):
@@ -56,5 +70,37 @@ async def test_a_folder_that_cant_be_used_makes_nobody_wait(tmp_path: Path) -> N
     """A full or read-only disk costs an upstream request, never an answer."""
     (tmp_path / "file").touch()
     one, other = (FileTurns(Folder(tmp_path / "file" / "cache")) for _ in range(2))
+    async with one.turn("key"), other.turn("key") as waited:
+        assert not waited
+
+
+async def test_a_folder_that_was_cleared_away_is_made_again(tmp_path: Path) -> None:
+    """As operators do with caches, also while they are used: from the next question on all is as before."""
+    one, other = turns(tmp_path / "cache"), turns(tmp_path / "cache")
+    shutil.rmtree(tmp_path / "cache")
+    waiting = asyncio.Event()
+
+    async def wait() -> bool:
+        waiting.set()
+        async with other.turn("key") as waited:
+            return waited
+
+    async with one.turn("key"):
+        second = asyncio.create_task(wait())
+        await waiting.wait()
+        await asyncio.sleep(0)
+
+    assert await second
+
+
+async def test_a_file_system_without_locks_makes_nobody_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As network volumes may be: each process asks for itself then."""
+
+    def unlocked(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    one, other = turns(tmp_path), turns(tmp_path)
+    for call in ("flock", "fcntl"):
+        monkeypatch.setattr(fcntl, call, unlocked)
     async with one.turn("key"), other.turn("key") as waited:
         assert not waited

@@ -12,9 +12,9 @@ from yarl import URL
 
 from conftest import Clock, until
 from proxy.telemetry import Metrics
-from proxy.upstream.auth import Authorizer
+from proxy.upstream.auth import Authorizer, Door
 from proxy.upstream.client import Upstream
-from proxy.upstream.credentials import Credential
+from proxy.upstream.credentials import Fixed, Login
 from proxy.upstream.retry import Retries
 from proxy.upstream.transport import Limits, Transport
 from scripted import Origin
@@ -31,9 +31,12 @@ async def no_leaks() -> AsyncIterator[None]:
     before = set(loop._selector.get_map())
     yield
     await until(lambda: set(loop._selector.get_map()) <= before)
-    left = asyncio.all_tasks() - {asyncio.current_task()}
+    me = asyncio.current_task()
+    await until(lambda: not [task for task in asyncio.all_tasks() - {me} if not _hangs(task)])
 
-    assert [task for task in left if "RequestHandler" not in repr(task.get_coro())] == []
+
+def _hangs(task: asyncio.Task[Any]) -> bool:
+    return "RequestHandler" in repr(task.get_coro())
 
 
 @pytest.fixture
@@ -45,7 +48,7 @@ async def connect(clock: Clock) -> AsyncIterator[Connect]:
             origin: Origin,
             *,
             path: str = "",
-            credential: Credential | None = None,
+            credential: Login | None = None,
             realms: Collection[str] = (),
             missing: Collection[int] = (404,),
             limits: Limits = _DEFAULT,
@@ -53,8 +56,8 @@ async def connect(clock: Clock) -> AsyncIterator[Connect]:
             retries: Retries = _NO_RETRIES,
         ) -> Upstream:
             url = URL(origin.url + path)
-            transport = Transport("hub", url, limits, metrics or Metrics(), retries=retries, clock=clock)
+            transport = Transport("hub", url, limits, metrics or Metrics(), realms=realms, retries=retries, clock=clock)
             await stack.enter_async_context(transport)
-            return Upstream(transport, Authorizer(transport, credential, realms, clock), missing)
+            return Upstream(transport, Authorizer(Door(transport, clock), Fixed(credential)), missing)
 
         yield begin

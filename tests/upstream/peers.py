@@ -4,21 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
 
+from images import X86
+from proxy.oci import mediatype
+from proxy.oci.byterange import Part, Whole
+from proxy.oci.mediatype import DOCKER_MANIFEST
+from proxy.oci.reference import Digest
 from proxy.upstream.client import Upstream
 from proxy.upstream.credentials import Credential
-from scripted import Fault, Origin, Recorded
+from scripted import Fault, Origin, Recorded, status
 
 ALICE = Credential("alice", "wonder-land")
 BOB = Credential("bob", "builder-yard")
 
+OTHER = Digest.of(b"something else")
+DATA = bytes(range(256)) * 4096  # 1 MiB
+BLOB = Digest.of(DATA)
+CONFIG = {"mediaType": mediatype.DOCKER_CONFIG, "size": 2, "digest": Digest.of(b"{}")}
+BODY = b'{"schemaVersion":2,"mediaType":"%s","config":%s}' % (DOCKER_MANIFEST.encode(), json.dumps(CONFIG).encode())
+
 Connect = Callable[..., Coroutine[Any, Any, Upstream]]
 """`await connect(origin, credential=..., realms=..., missing=..., limits=..., metrics=..., retries=...)`."""
+
+
+def bad(body: bytes, content_type: str = DOCKER_MANIFEST, code: int = 200, **headers: str) -> Fault:
+    """Answer something that can't be used."""
+    return status(code, body, Content_Type=content_type, **headers)
+
+
+async def a_blob(upstream: Upstream, part: Part | None = None) -> bytes:
+    """Return the bytes of `BLOB`, or a part of them."""
+    async with upstream.blob(X86, BLOB, part or Whole()) as blob:
+        return b"".join([chunk async for chunk in blob.chunks])
 
 
 @dataclass
@@ -29,6 +52,7 @@ class Tokens:
         realm: What the challenge names; empty means the origin's own service.
         seconds: How long it says that a token lasts.
         valid: The tokens that open the registry; taking one away revokes it.
+        logins: The `Authorization` that it takes; None for any.
     """
 
     origin: Origin
@@ -36,6 +60,7 @@ class Tokens:
     seconds: int = 300
     issued: int = 0
     valid: set[str] = field(default_factory=set)
+    logins: set[str] | None = None
 
     def __post_init__(self) -> None:
         """Begin to guard."""
@@ -56,6 +81,8 @@ class Tokens:
 
     async def _issue(self, request: web.BaseRequest) -> web.StreamResponse:
         """Hand out a token that says who it is for."""
+        if self.logins is not None and request.headers.get("Authorization") not in self.logins:
+            return web.Response(status=401)
         self.issued += 1
         basic = request.headers.get("Authorization", "").removeprefix("Basic ")
         token = f"{base64.b64decode(basic).decode().partition(':')[0] or 'anonymous'}.{self.issued}"

@@ -1,4 +1,4 @@
-"""Authenticating to an upstream, against a token service that really answers."""
+"""Who we say we are: challenges, Basic, realms, credentials that change, and where none is ever sent."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ import asyncio
 import pytest
 from aiohttp import web
 
-from conftest import Clock, until
+from conftest import Clock
 from images import ARM, V1, X86, push, push_pair
 from proxy.oci.byterange import Whole
-from proxy.oci.errors import BadAnswer, NoAnswer, Overloaded, Refused, RegistryError, TimedOut, Unreachable
-from proxy.oci.reference import Digest
+from proxy.oci.errors import BadAnswer, NoAnswer, NotFound, Overloaded, Refused
+from proxy.oci.reference import Digest, Repository
 from proxy.telemetry import Metrics
-from proxy.upstream.transport import Limits
-from scripted import Fault, Origin, endless, hang, html, once, reset, running, status, waits_for
+from proxy.upstream.credentials import ByRepository, Credential, Fixed, Login
+from scripted import Fault, Origin, running, status
 from upstream.peers import ALICE, BOB, Connect, Tokens, basic_door, sent
-
-MANIFEST = "GET kimoqi/alpine-x86/manifests/1.0"
 
 
 async def test_an_upstream_is_asked_anonymously_until_it_challenges(origin: Origin, connect: Connect) -> None:
@@ -70,244 +68,6 @@ async def test_a_challenge_that_nobody_can_meet_is_a_refusal(origin: Origin, con
     with pytest.raises(Refused):
         await upstream.manifest(X86, V1)
     assert sent(origin) == [None]
-
-
-async def test_a_token_is_asked_for_with_our_own_scope(origin: Origin, connect: Connect) -> None:
-    """The token's scope is pulling the source's repository, whatever the challenge asks for."""
-    push_pair(origin.registry)
-    tokens = Tokens(origin)
-    upstream = await connect(origin, credential=ALICE)
-
-    await upstream.manifest(X86, V1)
-
-    assert [request.query for request in tokens.asked] == ["service=tests&scope=repository:kimoqi/alpine-x86:pull"]
-    assert sent(origin) == [None, ALICE.basic, "Bearer alice.1"]
-
-
-async def test_without_credentials_a_token_is_asked_for_anonymously(origin: Origin, connect: Connect) -> None:
-    """Public images need a token too; it is asked for without a name."""
-    push_pair(origin.registry)
-    Tokens(origin)
-    upstream = await connect(origin)
-
-    await upstream.manifest(X86, V1)
-
-    assert sent(origin) == [None, None, "Bearer anonymous.1"]
-
-
-async def test_the_realm_keeps_its_own_query(origin: Origin, connect: Connect) -> None:
-    """A realm may have a query already; ours is added to it."""
-    push_pair(origin.registry)
-    tokens = Tokens(origin, realm=f"{origin.url}/token?tenant=7")
-    upstream = await connect(origin)
-
-    await upstream.manifest(X86, V1)
-
-    assert tokens.asked[0].query.startswith("tenant=7&service=tests&scope=")
-
-
-async def test_a_token_may_be_called_access_token(origin: Origin, connect: Connect) -> None:
-    """OAuth2's name for a token is understood as well."""
-    push_pair(origin.registry)
-    tokens = Tokens(origin, valid={"abc"})
-    origin.fail("GET /token", status(200, b'{"access_token": "abc"}'))
-    upstream = await connect(origin)
-
-    await upstream.manifest(X86, V1)
-
-    assert len(tokens.asked) == 1
-
-
-async def test_a_token_is_kept_for_its_scope(origin: Origin, connect: Connect) -> None:
-    """One repository costs one token; another repository another one, fetched without a second 401."""
-    x86, _ = push_pair(origin.registry)
-    Tokens(origin)
-    upstream = await connect(origin)
-
-    await upstream.manifest(X86, V1)
-    await upstream.manifest(X86, x86.digest)
-    await upstream.manifest(ARM, V1)
-
-    tokens = ["Bearer anonymous.1", "Bearer anonymous.1", None, "Bearer anonymous.2"]
-    assert sent(origin) == [None, None, *tokens]
-
-
-async def test_blobs_use_the_token_of_their_repository(origin: Origin, connect: Connect) -> None:
-    """A blob is asked for with the same token as its manifest."""
-    push_pair(origin.registry)
-    blob = origin.registry.add_blob(X86, b"layer")
-    tokens = Tokens(origin)
-    upstream = await connect(origin)
-    await upstream.manifest(X86, V1)
-
-    async with upstream.blob(X86, blob, Whole()) as found:
-        assert [chunk async for chunk in found.chunks] == [b"layer"]
-    assert len(tokens.asked) == 1
-
-
-@pytest.mark.parametrize(
-    ("seconds", "passed", "asked"),
-    [
-        pytest.param(300, 289, 1, id="fresh"),
-        pytest.param(300, 291, 2, id="about to expire"),
-        pytest.param(0, 49, 1, id="no lifetime is a minute"),
-        pytest.param(0, 51, 2, id="and not more"),
-        pytest.param(1, 49, 1, id="a minute is the least"),
-    ],
-)
-async def test_a_token_is_renewed_before_it_expires(
-    origin: Origin, connect: Connect, clock: Clock, seconds: int, passed: float, asked: int
-) -> None:
-    """Ten seconds before its end a token is renewed, so that no request is sent with one that expires on its way."""
-    push_pair(origin.registry)
-    tokens = Tokens(origin, seconds=seconds)
-    upstream = await connect(origin)
-    await upstream.manifest(X86, V1)
-    clock.advance(passed)
-
-    await upstream.manifest(X86, V1)
-
-    assert len(tokens.asked) == asked
-    assert sent(origin)[-1] == f"Bearer anonymous.{asked}"
-
-
-async def test_a_refused_token_is_renewed(origin: Origin, connect: Connect) -> None:
-    """A token that was revoked before its time costs one 401 and one new token."""
-    push_pair(origin.registry)
-    tokens = Tokens(origin)
-    upstream = await connect(origin)
-    await upstream.manifest(X86, V1)
-    tokens.valid.clear()
-    origin.requests.clear()
-
-    await upstream.manifest(X86, V1)
-
-    assert sent(origin) == ["Bearer anonymous.1", None, "Bearer anonymous.2"]
-
-
-async def test_a_token_is_renewed_once_and_not_twice(origin: Origin, connect: Connect) -> None:
-    """When the new token is refused as well, that is the answer."""
-    tokens = Tokens(origin)
-    upstream = await connect(origin)
-    origin.fail("GET /token", status(200, b'{"token": "opens-nothing"}'))
-
-    with pytest.raises(Refused, match="refuses access"):
-        await upstream.manifest(X86, V1)
-    assert len(tokens.asked) == 1
-    assert origin.asked.count(MANIFEST) == 2
-
-
-async def test_concurrent_requests_fetch_one_token(origin: Origin, connect: Connect) -> None:
-    """Fifty requests of one scope that need a token at once wait for the same one."""
-    x86, _ = push_pair(origin.registry)
-    tokens = Tokens(origin)
-    upstream = await connect(origin)
-    origin.fail("GET /token", waits_for(gate := asyncio.Event()))
-    requests = [asyncio.create_task(upstream.manifest(X86, V1)) for _ in range(50)]
-    await asyncio.sleep(0.05)
-    gate.set()
-
-    found = await asyncio.gather(*requests)
-
-    assert {manifest.descriptor.digest for manifest in found} == {x86.digest}
-    assert len(tokens.asked) == 1
-
-
-async def test_a_late_refusal_does_not_drop_a_newer_token(origin: Origin, connect: Connect) -> None:
-    """Twenty requests whose common token was revoked renew it once, not once each."""
-    push_pair(origin.registry)
-    tokens = Tokens(origin)
-    upstream = await connect(origin)
-    await upstream.manifest(X86, V1)
-    tokens.valid.clear()
-
-    await asyncio.gather(*(upstream.manifest(X86, V1) for _ in range(20)))
-
-    assert len(tokens.asked) == 2
-
-
-async def test_a_caller_that_leaves_does_not_take_the_token_along(origin: Origin, connect: Connect) -> None:
-    """When the caller that asks for the token is cancelled, the next one asks."""
-    push_pair(origin.registry)
-    tokens = Tokens(origin)
-    upstream = await connect(origin)
-    origin.fail("GET /token", once(hang()))
-    first, second = (asyncio.create_task(upstream.manifest(X86, V1)) for _ in range(2))
-    await until(lambda: bool(tokens.asked))
-
-    first.cancel()
-
-    assert (await second).body
-    assert len(tokens.asked) == 2
-
-
-@pytest.mark.parametrize(
-    ("fault", "error", "words"),
-    [
-        pytest.param(status(401), Refused, "refuses access to repository:kimoqi/alpine-x86:pull", id="401"),
-        pytest.param(status(403), Refused, "refuses access", id="403"),
-        pytest.param(status(429), Overloaded, "answered 429", id="429"),
-        pytest.param(status(500), Overloaded, "answered 500", id="500"),
-        pytest.param(status(503), Overloaded, "answered 503", id="503"),
-        pytest.param(status(404), BadAnswer, "answered 404", id="404"),
-        pytest.param(status(302, Location="/v2/"), BadAnswer, "answered 302", id="redirect"),
-        pytest.param(html(), BadAnswer, "without a usable token", id="HTML"),
-        pytest.param(status(200, b" " * 1024 * 1025), BadAnswer, "at most 1048576", id="huge"),
-        pytest.param(endless(), BadAnswer, "more than 1048576", id="endless"),
-        pytest.param(reset(), Unreachable, "closed the connection", id="reset"),
-        pytest.param(hang(), TimedOut, "within 0.3 s", id="slow"),
-    ],
-)
-async def test_trouble_of_the_token_service_has_a_name(
-    origin: Origin, connect: Connect, fault: Fault, error: type[RegistryError], words: str
-) -> None:
-    """A no of the token service is a refusal; anything else says nothing of the image."""
-    Tokens(origin)
-    origin.fail("GET /token", fault)
-    upstream = await connect(origin, limits=Limits(header=0.3))
-
-    with pytest.raises(error, match=words):
-        await upstream.manifest(X86, V1)
-    assert origin.asked.count(MANIFEST) == 1
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        pytest.param(b"{}", id="none"),
-        pytest.param(b"[]", id="list"),
-        pytest.param(b"null", id="null"),
-        pytest.param(b'{"token": "a"', id="half"),
-        pytest.param(b'{"token": ""}', id="empty"),
-        pytest.param(b'{"token": 5}', id="number"),
-        pytest.param(b'{"token": "a b"}', id="space"),
-        pytest.param(b'{"token": "a\\r\\nX: y"}', id="header injection"),
-        pytest.param(b'{"token": "a\\u0000"}', id="NUL"),
-        pytest.param(b'{"token": "\\u00e4"}', id="not ASCII"),
-        pytest.param(b'{"token": "a", "expires_in": "soon"}', id="no seconds"),
-        pytest.param(b'{"token": "a", "expires_in": [1]}', id="seconds in a list"),
-    ],
-)
-async def test_a_token_must_fit_a_header(origin: Origin, connect: Connect, body: bytes) -> None:
-    """What isn't a token, or would break out of its header, is never sent."""
-    Tokens(origin)
-    origin.fail("GET /token", status(200, body))
-    upstream = await connect(origin)
-
-    with pytest.raises(BadAnswer, match="without a usable token"):
-        await upstream.manifest(X86, V1)
-    assert origin.asked.count(MANIFEST) == 1
-
-
-async def test_an_overloaded_token_service_says_when_to_come_back(origin: Origin, connect: Connect) -> None:
-    """The token service's `Retry-After` is kept."""
-    Tokens(origin)
-    origin.fail("GET /token", status(429, Retry_After="17"))
-    upstream = await connect(origin)
-
-    with pytest.raises(Overloaded) as caught:
-        await upstream.manifest(X86, V1)
-    assert caught.value.retry_after == "17"
 
 
 async def test_a_foreign_realm_gets_no_credentials_and_no_request(
@@ -378,7 +138,7 @@ async def test_a_challenge_of_a_redirect_s_target_gets_nothing(origin: Origin, o
     origin.fail("/blobs/", status(307, Location=f"{other.url}/v2/kimoqi/alpine-x86/blobs/{blob}"))
     upstream = await connect(origin, credential=ALICE)
 
-    with pytest.raises(Refused):
+    with pytest.raises(BadAnswer):
         async with upstream.blob(X86, blob, Whole()):
             pass
     assert set(sent(other)) == {None}
@@ -423,67 +183,198 @@ async def test_secrets_are_in_no_error_and_no_metric(origin: Origin, connect: Co
     with pytest.raises((Refused, NoAnswer)) as caught:
         await upstream.manifest(X86, V1)
 
-    seen = f"{caught.value!r} {caught.value.message} {metrics.render().decode()} {upstream._asker.authorizer._tokens!r}"
+    kept = upstream._asker.authorizer.door.tokens._kept
+    seen = f"{caught.value!r} {caught.value.message} {metrics.render().decode()} {kept!r}"
     assert len(tokens.asked) == 1
     assert not [secret for secret in (ALICE.password, ALICE.basic, "planted-token") if secret in seen]
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["before the request", "after a challenge"])
-async def test_those_who_wait_for_a_token_share_its_failure(
-    origin: Origin, connect: Connect, clock: Clock, *, known: bool
+@pytest.mark.parametrize("scheme", ["bearer", "basic"])
+async def test_a_greeting_says_whether_the_credential_counts(origin: Origin, connect: Connect, scheme: str) -> None:
+    """Who is accepted is; who isn't is refused, whether the registry's scheme was known before or not."""
+    Tokens(origin, logins={ALICE.basic}) if scheme == "bearer" else basic_door(origin, ALICE)
+    for _ in range(2):
+        alice, bob = await connect(origin, credential=ALICE), await connect(origin, credential=BOB)
+        await alice.greet()
+        with pytest.raises(Refused):
+            await bob.greet()
+        await alice.greet()
+        with pytest.raises(Refused):
+            await alice.acting_as(Fixed(BOB)).greet()
+
+
+async def test_a_greeting_is_of_this_moment(origin: Origin, connect: Connect) -> None:
+    """A token that is kept says nothing of a credential that was revoked since."""
+    logins = {ALICE.basic}
+    tokens = Tokens(origin, logins=logins)
+    upstream = await connect(origin, credential=ALICE)
+    await upstream.greet()
+    await upstream.greet()
+    assert len(tokens.asked) == 2
+    logins.clear()
+
+    with pytest.raises(Refused, match="refuses the credentials"):
+        await upstream.greet()
+
+
+async def test_a_registry_that_asks_nobody_accepts_any(origin: Origin, connect: Connect) -> None:
+    """Without a challenge there is nothing to be refused."""
+    await (await connect(origin, credential=BOB)).greet()
+
+    assert sent(origin) == [None]
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (status(403), Refused),
+        (status(401), Refused),
+        (status(401, WWW_Authenticate="Basic realm=x"), Refused),
+        (status(404), BadAnswer),
+        (status(302), BadAnswer),
+        (status(500), Overloaded),
+        (status(429), Overloaded),
+    ],
+)
+@pytest.mark.parametrize("missing", [(404,), (401, 404)])
+async def test_a_greeting_tells_a_refusal_from_trouble(
+    origin: Origin, connect: Connect, fault: Fault, error: type[Exception], missing: tuple[int, ...]
 ) -> None:
-    """When a token can't be fetched, the fifty who wait for it hear so, and don't ask one after the other."""
+    """Whatever "missing" means for images, 401 and 403 are refusals here, and everything else is no answer."""
+    origin.fail("GET /v2/", fault)
+
+    with pytest.raises(error):
+        await (await connect(origin, missing=missing)).greet()
+
+
+async def test_many_may_share_one_transport(origin: Origin, connect: Connect) -> None:
+    """In whoever's name: what one has learned of the registry spares the others a challenge, but no token is shared."""
     push_pair(origin.registry)
     tokens = Tokens(origin)
-    upstream = await connect(origin)
+    nobody = await connect(origin)
+    await nobody.manifest(X86, V1)
+    origin.requests.clear()
+    people = [nobody.acting_as(Fixed(Credential(f"user{n}", "pw"))) for n in range(20)]
+
+    await asyncio.gather(*(person.manifest(X86, V1) for person in people for _ in range(3)))
+
+    names = sorted(str(header).partition(".")[0] for header in sent(origin) if "Basic" not in str(header))
+    assert names == sorted(f"Bearer user{n}" for n in range(20) for _ in range(3))
+    assert len(tokens.asked) == 20
+
+
+class Changing:
+    """Credentials of which each is followed by another, once somebody says that it was refused."""
+
+    def __init__(self, *logins: Login | NoAnswer | None) -> None:
+        self.logins = list(logins)
+        self.asked_for: list[str] = []
+
+    async def of(self, repository: Repository, *, refused: Login | None = None) -> Login | None:
+        """Return the one of now."""
+        self.asked_for.append(repository)
+        if refused is not None and refused == self.logins[0] and len(self.logins) > 1:
+            del self.logins[0]
+        if isinstance(self.logins[0], NoAnswer):
+            raise self.logins[0]
+        return self.logins[0]
+
+
+async def test_a_password_that_has_changed_is_learned_at_the_door(origin: Origin, connect: Connect) -> None:
+    """A registry that refuses the one before is asked once more, with the newer one."""
+    push_pair(origin.registry)
+    basic_door(origin, BOB)
+    upstream = (await connect(origin)).acting_as(Changing(ALICE, BOB))
+
+    with pytest.raises(Refused):  # the first 401 only says how to ask, and one request has one retry
+        await upstream.manifest(X86, V1)
+    await upstream.manifest(X86, V1)
+
+    assert sent(origin) == [None, ALICE.basic, ALICE.basic, BOB.basic]
+
+
+async def test_a_password_that_has_changed_is_learned_at_the_token_service(origin: Origin, connect: Connect) -> None:
+    """A token service that refuses the one before is asked once more, with the newer one."""
+    push_pair(origin.registry)
+    Tokens(origin, logins={BOB.basic})
+    upstream = (await connect(origin)).acting_as(Changing(ALICE, BOB))
+
+    await upstream.manifest(X86, V1)
+
+    assert sent(origin) == [None, ALICE.basic, BOB.basic, "Bearer bob.1"]
+
+
+@pytest.mark.parametrize("scheme", ["bearer", "basic"])
+async def test_a_credential_that_stays_is_not_sent_again(origin: Origin, connect: Connect, scheme: str) -> None:
+    """Where there is nothing newer a refusal is the answer."""
+    Tokens(origin, logins=set()) if scheme == "bearer" else basic_door(origin, BOB)
+    upstream = (await connect(origin)).acting_as(Changing(ALICE))
+
+    with pytest.raises(Refused):
+        await upstream.manifest(X86, V1)
+    assert sent(origin).count(ALICE.basic) == 1
+
+
+async def test_ecr_says_403_of_an_expired_password(origin: Origin, connect: Connect) -> None:
+    """Its passwords last twelve hours: one renewal on 403, as on 401, and never in a loop."""
+    push_pair(origin.registry)
+    basic_door(origin, ALICE)
+    logins = Changing(ALICE, BOB, Credential("carol", "c"))
+    upstream = (await connect(origin)).acting_as(logins)
+    await upstream.manifest(X86, V1)
+    origin.requests.clear()
+
+    async def expired(request: web.BaseRequest) -> web.StreamResponse | None:
+        return None if request.headers.get("Authorization") == BOB.basic else web.Response(status=403)
+
+    origin.heal()
+    origin.fail("GET /v2/", expired)
+    await upstream.manifest(X86, V1)
+    assert sent(origin) == [ALICE.basic, BOB.basic]
+    origin.fail("GET /v2/", status(403))
+
+    with pytest.raises(Refused, match="refuses access"):
+        await upstream.manifest(X86, V1)
+    assert sent(origin)[2:] == [BOB.basic, Credential("carol", "c").basic]
+
+
+async def test_a_credential_is_asked_for_by_the_repository_s_own_name(origin: Origin, connect: Connect) -> None:
+    """With the repository it is about, and without any for the catalog."""
+    push_pair(origin.registry)
+    basic_door(origin, ALICE)
+    logins = Changing(ALICE)
+    upstream = (await connect(origin)).acting_as(logins)
+
+    await upstream.manifest(X86, V1)
+    await upstream.tags(ARM, None, "")
+    await upstream.catalog(None, "")
+
+    assert set(logins.asked_for) == {X86, ARM, ""}
+    assert logins.asked_for[-1] == ""
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_credential_that_can_not_be_had_is_no_answer(origin: Origin, connect: Connect, *, known: bool) -> None:
+    """A helper that fails is told as such: nobody is asked anonymously in its place, and nothing is missing."""
+    push_pair(origin.registry)
+    basic_door(origin, ALICE)
+    nobody = await connect(origin, missing=(401, 404), credential=ALICE)
     if known:
+        await nobody.manifest(X86, V1)
+    origin.requests.clear()
+
+    with pytest.raises(BadAnswer, match="no helper"):
+        await nobody.acting_as(Changing(BadAnswer("no helper"))).manifest(X86, V1)
+    assert sent(origin) == ([] if known else [None])
+
+
+async def test_only_nobody_may_be_told_that_something_is_missing(origin: Origin, connect: Connect) -> None:
+    """Docker Hub's 401 for what doesn't exist: it depends on who asks for this repository."""
+    origin.fail(" /v2/", status(401, WWW_Authenticate="Basic realm=x"))
+    logins = ByRepository([("kimoqi/alpine-arm", Fixed(ALICE))])
+    upstream = (await connect(origin, missing=(401, 404))).acting_as(logins)
+
+    with pytest.raises(NotFound):
         await upstream.manifest(X86, V1)
-        clock.advance(600)
-    asked = len(tokens.asked)
-    gate = asyncio.Event()
-
-    async def busy(request: web.BaseRequest) -> web.StreamResponse:
-        await gate.wait()
-        return web.Response(status=503)
-
-    origin.fail("GET /token", busy)
-    requests = [asyncio.create_task(upstream.manifest(X86, V1)) for _ in range(50)]
-    await until(lambda: len(origin.requests) >= (4 if known else 51))
-    await asyncio.sleep(0.05)
-    gate.set()
-
-    found = await asyncio.gather(*requests, return_exceptions=True)
-
-    assert {str(error) for error in found} == {"the token service of hub answered 503"}
-    assert {type(error) for error in found} == {Overloaded}
-    assert len(tokens.asked) == asked + 1
-
-
-async def test_a_failed_token_is_not_remembered(origin: Origin, connect: Connect) -> None:
-    """Who asks afterwards makes a new attempt."""
-    push_pair(origin.registry)
-    tokens = Tokens(origin)
-    origin.fail("GET /token", once(status(503)))
-    upstream = await connect(origin)
-    with pytest.raises(Overloaded):
-        await upstream.manifest(X86, V1)
-
-    assert (await upstream.manifest(X86, V1)).body
-    assert len(tokens.asked) == 2
-
-
-async def test_all_who_wait_for_a_token_may_leave(origin: Origin, connect: Connect) -> None:
-    """When everybody was cancelled, nothing is left behind, and the next caller is served."""
-    push_pair(origin.registry)
-    tokens = Tokens(origin)
-    upstream = await connect(origin)
-    origin.fail("GET /token", once(hang()))
-    requests = [asyncio.create_task(upstream.manifest(X86, V1)) for _ in range(3)]
-    await until(lambda: bool(tokens.asked))
-    for request in reversed(requests):
-        request.cancel()
-    await asyncio.wait(requests)
-
-    assert (await upstream.manifest(X86, V1)).body
-    assert len(tokens.asked) == 2
-    assert upstream._asker.authorizer._fetching == {}
+    with pytest.raises(Refused):
+        await upstream.manifest(ARM, V1)

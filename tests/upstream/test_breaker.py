@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import suppress
+from itertools import count, islice, repeat
+from typing import Final
 
 import pytest
 
@@ -11,7 +14,7 @@ from conftest import Clock, until
 from images import V1, X86, push_pair
 from proxy.oci.byterange import Whole
 from proxy.oci.errors import BadAnswer, NoAnswer, Overloaded, RegistryError, TimedOut, Unreachable
-from proxy.oci.reference import Digest
+from proxy.oci.reference import Digest, Repository, Tag
 from proxy.telemetry import Metrics
 from proxy.upstream.breaker import Breaker
 from proxy.upstream.client import Upstream
@@ -23,6 +26,8 @@ from upstream.peers import Connect, Tokens
 LIMITS = Limits(failures=5)
 DOWN = Unreachable("hub: no connection: Connection refused")
 LAYER = b"layer"
+TAGS: Final = [V1, *(Tag(f"{n}.0") for n in range(2, 10))]
+_OTHER: Final = map(str, count())  # things that nobody has asked for before
 
 
 @pytest.fixture
@@ -31,9 +36,9 @@ def breaker(clock: Clock) -> Breaker:
     return Breaker("hub", 5, clock)
 
 
-def ask(breaker: Breaker, outcome: int | BaseException) -> None:
-    """Let a request through that ends like that."""
-    with breaker.trial() as trial:
+def ask(breaker: Breaker, outcome: int | BaseException, about: str = "") -> None:
+    """Let a request through that ends like that; for something new if nothing is said."""
+    with breaker.trial(about or next(_OTHER)) as trial:
         if isinstance(outcome, BaseException):
             raise outcome
         trial.saw(outcome)
@@ -46,12 +51,12 @@ def failing(breaker: Breaker, times: int, error: BaseException = DOWN) -> None:
             ask(breaker, error)
 
 
-async def attempt(upstream: Upstream, times: int = 1) -> list[str]:
-    """Ask so many times for a manifest and return what came of it."""
+async def attempt(upstream: Upstream, times: int = 1, *, tags: Iterable[Tag] = repeat(V1)) -> list[str]:
+    """Ask so many times for a manifest, by other *tags* if need be, and return what came of it."""
     found = []
-    for _ in range(times):
+    for tag in islice(tags, times):
         try:
-            found.append(str((await upstream.manifest(X86, V1)).descriptor.digest))
+            found.append(str((await upstream.manifest(X86, tag)).descriptor.digest))
         except RegistryError as error:
             found.append(error.message)
     return found
@@ -110,10 +115,59 @@ def test_what_proves_nothing_counts_for_nothing(breaker: Breaker, error: BaseExc
     assert not breaker.is_closed
 
 
+def test_one_broken_thing_never_opens_it(breaker: Breaker) -> None:
+    """Who says 500 of one image is there for all others, however often it is asked in a quiet time."""
+    for _ in range(9):
+        ask(breaker, 500, "broken")
+        with suppress(Unreachable), breaker.trial("cut") as trial:
+            trial.saw(200)
+            raise DOWN
+    assert breaker.is_closed
+    failing(breaker, 2)
+    assert breaker.is_closed
+    ask(breaker, 500, "another")
+
+    assert not breaker.is_closed
+
+
+def test_a_broken_thing_counts_in_the_next_row_again(breaker: Breaker) -> None:
+    """An answer makes its row an old one."""
+    ask(breaker, 500, "broken")
+    ask(breaker, 200)
+    ask(breaker, 500, "broken")
+    failing(breaker, 4)
+
+    assert not breaker.is_closed
+
+
+def test_a_broken_probe_lengthens_the_pause(breaker: Breaker, clock: Clock) -> None:
+    """While it is open there is no telling whether a thing is broken by itself."""
+    for about in "12345":
+        ask(breaker, 503, about)
+    clock.advance(5)
+    ask(breaker, 503, "1")
+    clock.advance(9.9)
+
+    with pytest.raises(Unreachable):
+        ask(breaker, 200)
+
+
+@pytest.mark.parametrize("most", [0, 3])
+def test_it_remembers_no_more_than_opens_it(clock: Clock, most: int) -> None:
+    """Whatever clients ask for while it fails."""
+    breaker = Breaker("hub", most, clock)
+    with suppress(Unreachable), breaker.trial("late"):
+        for _ in range(9):
+            with suppress(Unreachable):
+                ask(breaker, 500)
+
+    assert len(breaker._broken) == most
+
+
 def test_an_answer_whose_body_breaks_off_is_none(breaker: Breaker) -> None:
     """A server that promises and doesn't deliver is as bad as one that is away."""
     for _ in range(5):
-        with suppress(Unreachable), breaker.trial() as trial:
+        with suppress(Unreachable), breaker.trial(next(_OTHER)) as trial:
             trial.saw(200)
             raise DOWN
 
@@ -132,7 +186,7 @@ def test_after_a_while_one_request_is_let_through(breaker: Breaker, clock: Clock
     """It alone: the others wait for what it finds. Its answer closes the breaker."""
     failing(breaker, 5)
     clock.advance(5)
-    with breaker.trial() as probe:
+    with breaker.trial(next(_OTHER)) as probe:
         with pytest.raises(Unreachable):
             ask(breaker, 200)
         probe.saw(404)
@@ -176,7 +230,7 @@ def test_a_probe_that_proves_nothing_makes_way_for_the_next(
 
 def test_late_failures_lengthen_nothing(breaker: Breaker, clock: Clock) -> None:
     """Requests that were under way when it opened fail, too, and that is nothing new."""
-    with suppress(Unreachable), breaker.trial():
+    with suppress(Unreachable), breaker.trial(next(_OTHER)):
         failing(breaker, 5)
         raise DOWN
     clock.advance(5)
@@ -187,7 +241,7 @@ def test_late_failures_lengthen_nothing(breaker: Breaker, clock: Clock) -> None:
 
 def test_a_late_answer_closes_it(breaker: Breaker) -> None:
     """A request that was sent before it opened and is answered afterwards shows that somebody is there."""
-    with breaker.trial() as trial:
+    with breaker.trial(next(_OTHER)) as trial:
         failing(breaker, 5)
         trial.saw(200)
 
@@ -196,10 +250,10 @@ def test_a_late_answer_closes_it(breaker: Breaker) -> None:
 
 def test_a_late_answer_beats_the_probe(breaker: Breaker, clock: Clock) -> None:
     """A probe that fails after another request was answered is one failure, no more."""
-    with breaker.trial() as late:
+    with breaker.trial(next(_OTHER)) as late:
         failing(breaker, 5)
         clock.advance(5)
-        with suppress(Unreachable), breaker.trial():
+        with suppress(Unreachable), breaker.trial(next(_OTHER)):
             late.saw(200)
             late.settle()
             raise DOWN
@@ -210,7 +264,7 @@ def test_a_late_answer_beats_the_probe(breaker: Breaker, clock: Clock) -> None:
 def test_a_trial_is_settled_once(breaker: Breaker) -> None:
     """What was settled by its answer doesn't fail afterwards: blobs break off for reasons of their own."""
     for _ in range(9):
-        with suppress(Unreachable), breaker.trial() as trial:
+        with suppress(Unreachable), breaker.trial(next(_OTHER)) as trial:
             trial.saw(200)
             trial.settle()
             raise DOWN
@@ -245,8 +299,8 @@ async def test_a_dead_upstream_is_left_alone(origin: Origin, connect: Connect, c
     x86, _ = push_pair(origin.registry)
     origin.fail("", fault)
     metrics = Metrics()
-    upstream = await connect(origin, limits=Limits(failures=5, header=0.1), metrics=metrics)
-    await attempt(upstream, 5)
+    upstream = await connect(origin, limits=Limits(failures=5, header=0.5), metrics=metrics)
+    await attempt(upstream, 5, tags=TAGS)
     asked = len(origin.requests)
     closed = await attempt(upstream, 3)
     shown = metrics.render().decode()
@@ -283,12 +337,28 @@ async def test_an_upstream_that_answers_is_asked(origin: Origin, connect: Connec
     assert len(origin.requests) == 10
 
 
+@pytest.mark.parametrize("fault", [status(500), truncated(b"{", 100)], ids=["500", "broken off"])
+async def test_an_upstream_with_one_broken_image_is_asked(origin: Origin, connect: Connect, fault: Fault) -> None:
+    """Its blobs are one thing, too: an image whose content is lost has many of them."""
+    origin.fail(f"/manifests/{V1}|/blobs/", fault)
+    x86, _ = push_pair(origin.registry, TAGS[1])
+    upstream = await connect(origin, limits=LIMITS)
+
+    await attempt(upstream, 9)
+    for n in range(9):
+        with pytest.raises(NoAnswer):
+            async with upstream.blob(X86, Digest.of(bytes([n])), Whole()):
+                pass
+
+    assert await attempt(upstream, tags=[TAGS[1]]) == [x86.digest]
+
+
 async def test_only_one_request_finds_out(origin: Origin, connect: Connect, clock: Clock) -> None:
     """Of twenty that come when the pause is over, one is sent."""
     x86, _ = push_pair(origin.registry)
     origin.fail("", status(500))
     upstream = await connect(origin, limits=LIMITS)
-    await attempt(upstream, 5)
+    await attempt(upstream, 5, tags=TAGS)
     origin.heal()
     origin.requests.clear()
     origin.fail("", waits_for(gate := asyncio.Event()))
@@ -309,7 +379,7 @@ async def test_a_probe_whose_caller_leaves_is_followed_by_another(
     x86, _ = push_pair(origin.registry)
     origin.fail("", status(500))
     upstream = await connect(origin, limits=LIMITS)
-    await attempt(upstream, 5)
+    await attempt(upstream, 5, tags=TAGS)
     origin.heal()
     origin.fail("", once(hang()))
     clock.advance(5)
@@ -330,12 +400,13 @@ async def test_a_request_counts_once_however_often_it_was_tried(origin: Origin, 
     origin.fail("", status(503))
     upstream = await connect(origin, limits=LIMITS, retries=Retries(more=2, sleep=at_once))
 
-    await attempt(upstream, 4)
+    tags = iter(TAGS)
+    await attempt(upstream, 4, tags=tags)
     assert len(origin.requests) == 12
-    await attempt(upstream, 2)
+    await attempt(upstream, 2, tags=tags)
     assert len(origin.requests) == 15
     clock.advance(5)
-    await attempt(upstream, 2)
+    await attempt(upstream, 2, tags=tags)
     assert len(origin.requests) == 16
 
 
@@ -343,7 +414,7 @@ async def test_blobs_are_not_asked_for_either(origin: Origin, connect: Connect) 
     """A registry that is away has no layers."""
     origin.fail("", status(502))
     upstream = await connect(origin, limits=LIMITS)
-    await attempt(upstream, 5)
+    await attempt(upstream, 5, tags=TAGS)
 
     with pytest.raises(Unreachable, match="isn't asked just now"):
         async with upstream.blob(X86, Digest.of(LAYER), Whole()):
@@ -356,7 +427,7 @@ async def test_a_long_download_is_no_probe(origin: Origin, connect: Connect, clo
     origin.registry.add_blob(X86, LAYER)
     origin.fail("", status(502))
     upstream = await connect(origin, limits=LIMITS)
-    await attempt(upstream, 5)
+    await attempt(upstream, 5, tags=TAGS)
     origin.heal()
     clock.advance(5)
 
@@ -386,7 +457,9 @@ async def test_a_token_service_has_a_breaker_of_its_own(origin: Origin, other: O
     metrics = Metrics()
     upstream = await connect(origin, realms=(other.url,), limits=LIMITS, metrics=metrics)
     other.fail("GET /token", status(500))
-    await attempt(upstream, 9)
+    for n in range(9):  # what it may say 500 of is a repository
+        with pytest.raises(NoAnswer):
+            await upstream.manifest(Repository(f"team/{n}"), V1)
 
     assert "the token service of hub isn't asked just now" in (await attempt(upstream))[0]
     assert len(service.asked) == 5

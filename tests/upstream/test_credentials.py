@@ -1,145 +1,125 @@
-"""Where user names and passwords come from."""
+"""Who we are, and for which repositories."""
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
-from typing import Any
 
-import orjson
 import pytest
-from yarl import URL
 
-from proxy.upstream.credentials import Credential, from_docker_config, from_file
+from conftest import Clock
+from proxy.oci.reference import Repository
+from proxy.upstream.credentials import ByRepository, Credential, Credentials, Fixed, IdentityToken, Kept, Login, secret
+from proxy.watched import Watched
 
-REGISTRY = URL("https://registry.example.com")
-AUTH = base64.b64encode(b"alice:wonder:land").decode()
 ALICE = Credential("alice", "wonder:land")
+BOB = Credential("bob", "builder")
+REFRESH = IdentityToken("refresh", "alice")
+APP = Repository("team/app")
 
 
-def logins(home: Path, auths: dict[str, Any]) -> Path:
-    """Write docker's `config.json` below *home*, which is returned."""
-    folder = home / ".docker"
-    folder.mkdir()
-    (folder / "config.json").write_bytes(orjson.dumps({"auths": auths}))
-    return home
-
-
-def test_a_credential_never_shows_its_password() -> None:
-    """Neither `repr` nor `str` of a credential has the password in it."""
-    assert "wonder" not in f"{ALICE!r} {ALICE}"
-    assert "alice" in repr(ALICE)
+@pytest.mark.parametrize("login", [ALICE, REFRESH])
+def test_a_login_never_shows_its_secret(login: Login) -> None:
+    """Neither `repr` nor `str` of it has it."""
+    shown = f"{login!r} {login} {Fixed(login)!r}"
+    assert "wonder" not in shown
+    assert "refresh" not in shown
+    assert "alice" in shown
 
 
 def test_basic_is_base64_of_utf_8() -> None:
     """Basic authentication sends user and password as UTF-8 (RFC 7617)."""
-    assert Credential("jürgen", "pä:ß").basic == "Basic " + base64.b64encode("jürgen:pä:ß".encode()).decode()
+    assert Credential("jürgen", "pä:ß").basic == "Basic asO8cmdlbjpww6Q6w58="
+
+
+def test_an_identity_token_is_a_password_only_with_a_name() -> None:
+    """Nobody's name is made up."""
+    assert REFRESH.as_password == Credential("alice", "refresh")
+    assert IdentityToken("refresh").as_password is None
 
 
 @pytest.mark.parametrize(
-    ("written", "password"),
-    [("secret", "secret"), ("secret\n", "secret"), ("secret\r\n", "secret"), (" se cret \n\n", " se cret \n")],
-)
-def test_a_newline_at_the_end_of_a_password_file_does_not_count(tmp_path: Path, written: str, password: str) -> None:
-    """Editors put one newline behind a password; everything else is the password."""
-    path = tmp_path / "password"
-    path.write_bytes(written.encode())
-
-    assert from_file("alice", path) == Credential("alice", password)
-
-
-def test_a_missing_password_file_is_an_error(tmp_path: Path) -> None:
-    """A password file that isn't there can't be mistaken for no credentials."""
-    with pytest.raises(FileNotFoundError):
-        from_file("alice", tmp_path / "none")
-
-
-@pytest.mark.parametrize(
-    "login",
-    [{"auth": AUTH}, {"username": "alice", "password": "wonder:land"}, {"auth": AUTH, "email": "a@example.com"}],
-)
-def test_docker_logins_are_read(tmp_path: Path, login: dict[str, str]) -> None:
-    """A login is `auth`, base64 of user:password, or `username` and `password`."""
-    home = logins(tmp_path, {"other.example.com": {"auth": "b3RoZXI6eA=="}, "registry.example.com": login})
-
-    assert from_docker_config(REGISTRY, {}, home) == ALICE
-
-
-@pytest.mark.parametrize(
-    ("key", "url"),
+    ("written", "read"),
     [
-        ("registry.example.com", "https://registry.example.com"),
-        ("https://registry.example.com", "https://registry.example.com"),
-        ("https://registry.example.com/v2/", "https://registry.example.com"),
-        ("registry.example.com:443", "https://registry.example.com"),
-        ("registry.example.com", "https://registry.example.com:443"),
-        ("registry.example.com:5000", "https://registry.example.com:5000"),
-        ("http://localhost:5000", "http://localhost:5000"),
-        ("[::1]:5000", "http://[::1]:5000"),
-        ("https://index.docker.io/v1/", "https://registry-1.docker.io"),
-        ("docker.io", "https://registry-1.docker.io"),
+        (b"secret", "secret"),
+        (b"secret\n", "secret"),
+        (b"secret\r\n", "secret"),
+        (b" se cret \n\n", " se cret \n"),
+        ("ß".encode(), "ß"),
     ],
 )
-def test_a_login_is_found_by_any_of_its_names(tmp_path: Path, key: str, url: str) -> None:
-    """Keys are hosts, with or without scheme, path and default port; Docker Hub's is under index.docker.io."""
-    home = logins(tmp_path, {key: {"auth": AUTH}})
+def test_a_newline_at_the_end_of_a_secret_does_not_count(written: bytes, read: str) -> None:
+    """Editors put one newline behind a password; everything else is the password."""
+    assert secret(written) == read
 
-    assert from_docker_config(URL(url), {}, home) == ALICE
+
+@pytest.mark.parametrize("written", [b"", b"\n", b"\r\n", b"\xff"])
+def test_nothing_is_no_secret(written: bytes) -> None:
+    """A file that is being written is empty for a moment; that isn't a password."""
+    with pytest.raises(ValueError, match="it is"):
+        secret(written)
+
+
+@pytest.mark.parametrize("choice", [Fixed(ALICE), Fixed(), ByRepository([]), ByRepository([("**", Fixed(ALICE))])])
+async def test_who_can_learn_of_nothing_newer_says_the_same(choice: Credentials) -> None:
+    """A refusal changes nothing there."""
+    assert await choice.of(APP, refused=ALICE) == await choice.of(APP)
+
+
+async def test_a_file_s_login_is_the_one_of_now(tmp_path: Path, clock: Clock) -> None:
+    """When the file changes, so does the login."""
+    path = tmp_path / "password"
+    path.write_text("one")
+
+    def read(content: bytes) -> Login:
+        return Credential("alice", secret(content))
+
+    kept = Kept(Watched(path, read, clock))
+    assert await kept.of(APP) == Credential("alice", "one")
+    path.write_text("other")
+    clock.advance(2)
+
+    assert await kept.of(APP) == Credential("alice", "other")
 
 
 @pytest.mark.parametrize(
-    "key",
-    ["registry.example.com:5000", "example.com", "evil.registry.example.com", "registry.example.com.evil.test", ""],
+    ("repository", "expected"),
+    [
+        ("team/app", ALICE),
+        ("team/deep/app", BOB),
+        ("public/app", None),
+        ("library/alpine", REFRESH),
+        ("", REFRESH),
+    ],
 )
-def test_a_login_for_another_registry_is_not_used(tmp_path: Path, key: str) -> None:
-    """Another host and another port are another registry."""
-    home = logins(tmp_path, {key: {"auth": AUTH}, "index.docker.io": {"auth": AUTH}})
+async def test_the_first_that_fits_counts(repository: str, expected: Login | None) -> None:
+    """Also where it says that we are nobody there."""
+    choices = [("team/*", Fixed(ALICE)), ("team/**", Fixed(BOB)), ("public/*", Fixed()), ("**", Fixed(REFRESH))]
 
-    assert from_docker_config(REGISTRY, {}, home) is None
-
-
-@pytest.mark.parametrize(
-    "auths", [{}, {"registry.example.com": {}}, {"registry.example.com": None}, {"registry.example.com": "x"}]
-)
-def test_no_login_is_none(tmp_path: Path, auths: dict[str, Any]) -> None:
-    """An entry without a login, as credential helpers leave behind, is no credential."""
-    assert from_docker_config(REGISTRY, {}, logins(tmp_path, auths)) is None
+    assert await ByRepository(choices).of(Repository(repository)) == expected
 
 
-def test_an_empty_entry_does_not_hide_a_login(tmp_path: Path) -> None:
-    """One registry may have several keys; the one that holds a login counts."""
-    home = logins(tmp_path, {"registry.example.com": {}, "https://registry.example.com/v1/": {"auth": AUTH}})
+async def test_where_none_fits_we_are_nobody() -> None:
+    """A credential for some repositories isn't shown for others, nor for the catalog."""
+    credentials = ByRepository([("team/*", Fixed(ALICE))])
 
-    assert from_docker_config(REGISTRY, {}, home) == ALICE
-
-
-def test_no_file_is_none(tmp_path: Path) -> None:
-    """Who never logged in has no file, and asks anonymously."""
-    assert from_docker_config(REGISTRY, {}, tmp_path) is None
+    assert await credentials.of(Repository("other/app")) is None
+    assert await credentials.of(Repository("")) is None
 
 
-def test_docker_config_names_the_folder(tmp_path: Path) -> None:
-    """`DOCKER_CONFIG` counts before the home folder, as for docker itself."""
-    home = logins(tmp_path, {"registry.example.com": {"auth": AUTH}})
+async def test_a_refusal_reaches_the_one_that_counts() -> None:
+    """And nobody else."""
+    heard: list[tuple[str, Login | None]] = []
 
-    assert from_docker_config(REGISTRY, {"DOCKER_CONFIG": str(home / ".docker")}, Path("/nowhere")) == ALICE
+    class Listening:
+        """Credentials that note what they hear."""
 
+        def __init__(self, name: str) -> None:
+            self.name = name
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"auths": 5}', b'{"auths": "x"}', b"\xff"])
-def test_a_broken_file_is_an_error_that_names_it(tmp_path: Path, content: bytes) -> None:
-    """A file that isn't docker's configuration stops the start instead of asking anonymously."""
-    path = logins(tmp_path, {}) / ".docker/config.json"
-    path.write_bytes(content)
+        async def of(self, repository: Repository, *, refused: Login | None = None) -> Login | None:
+            """Note it."""
+            heard.append((self.name, refused))
+            return BOB
 
-    with pytest.raises(ValueError, match=r"config\.json can't be used"):
-        from_docker_config(REGISTRY, {}, tmp_path)
-
-
-@pytest.mark.parametrize("auth", ["!!!", "YWxpY2U=", "/////w=="])
-def test_a_broken_auth_is_an_error_that_does_not_repeat_it(tmp_path: Path, auth: str) -> None:
-    """What may be half a secret isn't shown."""
-    home = logins(tmp_path, {"registry.example.com": {"auth": auth}})
-
-    with pytest.raises(ValueError, match="not base64 of user:password") as caught:
-        from_docker_config(REGISTRY, {}, home)
-    assert auth not in str(caught.value)
+    assert await ByRepository([("a/*", Listening("a")), ("**", Listening("all"))]).of(APP, refused=ALICE) == BOB
+    assert heard == [("all", ALICE)]

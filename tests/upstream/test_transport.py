@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
@@ -12,7 +11,8 @@ from aiohttp import web
 from yarl import URL
 
 from conftest import until
-from proxy.oci.errors import BadAnswer, TimedOut, Unreachable
+from ports import free_port
+from proxy.oci.errors import BadAnswer, Crowded, TimedOut, Unreachable
 from proxy.telemetry import Metrics
 from proxy.upstream.transport import Limits, Transport
 from scripted import Origin, endless, hang, reset, status, truncated, waits_for
@@ -49,6 +49,15 @@ class Ask:
         async with self.transport.stream(self.transport.url.with_path(path), {}) as response:
             return b"".join([chunk async for chunk in self.transport.chunks(response)])
 
+    async def upload(self) -> int:
+        """Return the status of an upload."""
+
+        async def body() -> AsyncIterator[bytes]:
+            yield b"bytes"
+
+        async with self.transport.upload("PUT", self.transport.url.with_path("/upload"), {}, body()) as response:
+            return response.status
+
 
 async def talking(stack: AsyncExitStack, words: bytes) -> str:
     """Listen, and say *words* to whoever connects. Returns the address without a scheme."""
@@ -61,14 +70,6 @@ async def talking(stack: AsyncExitStack, words: bytes) -> str:
 
     server = await stack.enter_async_context(await asyncio.start_server(say, "127.0.0.1", 0))
     return "{}:{}".format(*server.sockets[0].getsockname())
-
-
-def closed_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port: int = unused.getsockname()[1]
-        return port
 
 
 async def test_a_closed_transport_says_so() -> None:
@@ -110,16 +111,35 @@ async def test_the_header_limit_counts_until_the_headers_come(origin: Origin, st
 
 
 async def test_waiting_for_a_connection_counts_as_well(origin: Origin, stack: AsyncExitStack) -> None:
-    """A request that finds no free connection in time has timed out like any other."""
+    """A request that finds no free connection is given up in time like any other, and says why."""
     origin.fail("/slow", drips(1000, 0.01))
-    ask = await opened(stack, origin.url, Limits(header=0.1, connections=1))
+    ask = await opened(stack, origin.url, Limits(header=1, connections=1))
     slow = asyncio.create_task(ask.document("/slow"))
     await until(lambda: len(origin.requests) == 1)
 
-    with pytest.raises(TimedOut, match="hub didn't answer"):
+    with pytest.raises(Crowded, match="hub wasn't asked: its 1 connection is in use") as crowded:
         await ask.document()
     slow.cancel()
+    assert crowded.value.retry_after == "1"
     assert origin.asked == ["GET /slow"]
+
+
+async def test_clients_that_read_slowly_open_no_breaker(origin: Origin, stack: AsyncExitStack) -> None:
+    """Whoever takes all connections for blobs holds up blobs: the upstream is well, and tags are asked for."""
+    origin.fail("/blob", drips(1000, 0.01))
+    ask = await opened(stack, origin.url, Limits(header=0.5, connections=2, failures=1))
+    slow = [asyncio.create_task(ask.blob()) for _ in range(2)]
+    await until(lambda: len(origin.requests) == 2)
+
+    for _ in range(2):
+        with pytest.raises(Crowded, match="its 2 connections are in use"):
+            await ask.blob()
+        with pytest.raises(Crowded, match="its 2 connections are in use"):
+            await ask.upload()
+
+    assert (await ask.document())[0] == 404
+    for each in slow:
+        each.cancel()
 
 
 async def test_the_total_limit_counts_to_the_last_byte(origin: Origin, stack: AsyncExitStack) -> None:
@@ -197,7 +217,7 @@ async def test_connections_are_kept_alive(origin: Origin, stack: AsyncExitStack)
 
 async def test_a_refused_connection_is_named(stack: AsyncExitStack) -> None:
     """Nobody listens: the sentence names the address and says so."""
-    port = closed_port()
+    port = free_port()
     ask = await opened(stack, f"http://127.0.0.1:{port}")
 
     with pytest.raises(Unreachable, match=rf"hub \(127\.0\.0\.1:{port}\): no connection: .*refused"):
@@ -331,6 +351,18 @@ async def test_a_redirect_to_the_metadata_service_is_not_followed(origin: Origin
     assert 'status="error"' not in metrics.render().decode()
 
 
+@pytest.mark.parametrize("host", ["a" * 64 + ".example", "a..example", "\u00e4\ufffd" + "b" * 64])
+async def test_a_redirect_to_what_can_not_be_a_host_is_trouble(
+    origin: Origin, stack: AsyncExitStack, host: str
+) -> None:
+    """Resolvers refuse some names before they ask anybody: that is the registry's fault, and none of ours."""
+    origin.fail("/x", status(302, Location=f"http://{host}/"))
+    ask = await opened(stack, origin.url)
+
+    with pytest.raises((BadAnswer, Unreachable)):
+        await ask.document()
+
+
 async def test_redirects_can_be_left_alone(origin: Origin, stack: AsyncExitStack) -> None:
     """Token services aren't followed anywhere."""
     origin.fail("/x", status(302, Location="/y"))
@@ -347,7 +379,7 @@ async def test_every_outcome_is_counted(origin: Origin, stack: AsyncExitStack) -
     origin.fail("/busy", status(503))
     origin.fail("/reset", reset())
     origin.fail("/hang", hang())
-    ask = await opened(stack, origin.url, Limits(header=0.1), metrics)
+    ask = await opened(stack, origin.url, Limits(header=1), metrics)
     for path in ("/ok", "/ok", "/busy", "/reset", "/hang"):
         await asyncio.gather(ask.document(path), return_exceptions=True)
 

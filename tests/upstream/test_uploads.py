@@ -49,7 +49,18 @@ def test_any_other_path_is_signed(location: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "location", ["", "https://evil.example/v2/team/app/blobs/uploads/1", "//evil.example/1", "http://["]
+    "location",
+    [
+        "",
+        "https://evil.example/v2/team/app/blobs/uploads/1",
+        "//evil.example/1",
+        "http://[",
+        "//[]@",
+        "//a:b/1",
+        "/v2/\udced/1",
+        "/v2/team/app/blobs/uploads/1?\udcff",
+        "/v2/a b",
+    ],
 )
 def test_another_host_is_refused(location: str) -> None:
     """Nobody but the upstream gets what is pushed."""

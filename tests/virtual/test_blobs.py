@@ -61,6 +61,17 @@ async def test_an_unknown_blob_is_looked_for_in_every_source(
     assert sum(asked.startswith("HEAD") for asked in origin.asked) == 3
 
 
+async def test_what_was_learned_hides_no_blob(origin: Origin, start: StartProxy) -> None:
+    """What other tags have shown of the names says where to look first, and not where to stop."""
+    push_pair(origin.registry)
+    digest = origin.registry.add_blob(Repository(f"{VIRTUAL}-aarch64"), BIG)
+    proxy = await start(origin)
+    await proxy.get(TAG)
+
+    assert (await proxy.get(blob_path(digest))).body == BIG
+    assert (await proxy.get(blob_path(Digest.of(b"nowhere")))).status == 404
+
+
 async def test_head_is_exact(origin: Origin, start: StartProxy, rule: dict[str, Any], big: Digest) -> None:
     """HEAD of a blob has the size and digest of GET, and no body."""
     proxy = await start(origin, rule=[rule])
@@ -337,6 +348,33 @@ async def test_blobs_flow_while_they_come(origin: Origin, start: StartProxy, rul
     proxy = await start(origin, rule=[rule])
 
     assert await _first_and_rest(proxy, big, gate) == BIG
+
+
+async def test_a_client_that_does_not_read_stops_the_upstream(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], big: Digest
+) -> None:
+    """Nothing is read ahead but what fits into buffers: neither memory nor bandwidth goes to who doesn't take it."""
+    piece, sent = bytes(1 << 20), list[int]()
+
+    async def endless(request: aiohttp.web.BaseRequest) -> aiohttp.web.StreamResponse:
+        response = aiohttp.web.StreamResponse(headers=CIMultiDict({"Content-Length": str(len(piece) << 10)}))
+        await response.prepare(request)
+        while len(sent) < 1 << 10:
+            await response.write(piece)
+            sent.append(len(piece))
+        return response
+
+    origin.fail("GET .*/blobs/", endless)
+    proxy = await start(origin, rule=[rule])
+    async with proxy.session.get(proxy.url + blob_path(big)) as response:
+        await response.content.readexactly(1000)
+        before = -1
+        while before < len(sent) < 1 << 10:
+            before = len(sent)
+            await asyncio.sleep(0.2)
+        response.close()
+
+    assert len(sent) < 100
 
 
 async def _first_and_rest(proxy: Proxy, digest: Digest, gate: asyncio.Event) -> bytes:

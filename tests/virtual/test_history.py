@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,11 @@ def files(cache: Path, kind: str = "") -> list[Path]:
 
 async def counted(proxy: Proxy, line: bytes) -> None:
     """Wait until the metrics say *line*; fail when they don't."""
-    for _ in range(1000):
-        if line in (await proxy.page("/metrics")).body:
-            return
-    raise AssertionError(line)
+
+    async def is_there() -> bool:
+        return line in (await proxy.page("/metrics")).body
+
+    await until(is_there)
 
 
 async def nothing(seconds: float) -> None:
@@ -62,8 +64,11 @@ async def prune(cache: Path, clock: Clock) -> int:
     return await Pruner(Folder(cache, clock), 30 * DAY, Metrics(), clock=clock, sleep=nothing).prune()
 
 
-async def moved(proxy: Proxy, origin: Origin, clock: Clock) -> tuple[Answer, Answer]:
-    """Pull the tag, push new images, and pull again; return both generations."""
+async def moved(proxy: Proxy, origin: Origin, clock: Clock, cache: Path) -> tuple[Answer, Answer]:
+    """Pull the tag, push new images, and pull again; return both generations.
+
+    Both are on disk then, as they are before days have passed: what is being written gets no other date by a use.
+    """
     push_pair(origin.registry)
     before = await proxy.get(TAG)
     push(origin.registry, X86, platform="linux/amd64", text="new x86")
@@ -71,6 +76,7 @@ async def moved(proxy: Proxy, origin: Origin, clock: Clock) -> tuple[Answer, Ans
     clock.advance(61)
     after = await proxy.get(TAG)
     assert before.headers["Docker-Content-Digest"] != after.headers["Docker-Content-Digest"]
+    await settled(cache)
     return before, after
 
 
@@ -79,7 +85,7 @@ async def test_a_pinned_digest_survives_its_tag(
 ) -> None:
     """A deploy pinned by digest is pulled for months after the tag moved, over restarts, with its children."""
     proxy = await start(origin, rule=[rule])
-    pinned, _ = await moved(proxy, origin, clock)
+    pinned, _ = await moved(proxy, origin, clock, cache)
     for _ in range(4):
         clock.advance(29 * DAY)
         proxy = await start(origin, rule=[rule])
@@ -96,7 +102,7 @@ async def test_children_live_as_long_as_their_index(
 ) -> None:
     """Children that nobody asked for stay, as long as their index is used: even if their registry drops them."""
     proxy = await start(origin, rule=[rule])
-    pinned, _ = await moved(proxy, origin, clock)
+    pinned, _ = await moved(proxy, origin, clock, cache)
     for _ in range(50):
         clock.advance(DAY)
         await by_digest(proxy, pinned.headers["Docker-Content-Digest"])
@@ -118,6 +124,7 @@ async def test_a_tag_in_use_keeps_its_index_and_children(
     push_pair(origin.registry)
     proxy = await start(origin, rule=[rule], cache={"tag_ttl": ttl})
     index = await proxy.get(TAG)
+    await settled(cache)
     for _ in range(50):
         clock.advance(DAY)
         assert (await proxy.get(TAG, method)).status == 200
@@ -129,6 +136,37 @@ async def test_a_tag_in_use_keeps_its_index_and_children(
     assert [(await by_digest(again, digest)).status for digest in digests] == [200, 200, 200]
 
 
+async def test_an_index_that_was_told_needs_nothing_but_its_location(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], cache: Path
+) -> None:
+    """Whatever a process hadn't written when it was killed: the digest that a client was told can be pulled."""
+    push_pair(origin.registry)
+    index = await (await start(origin, rule=[rule])).get(TAG)
+    await settled(cache)
+    for kind in ("content", "tags"):
+        shutil.rmtree(cache / kind)
+
+    again = await start(origin, rule=[rule])
+    digests = [index.headers["Docker-Content-Digest"], *children(index)]
+    assert [(await by_digest(again, digest)).status for digest in digests] == [200, 200, 200]
+    await settled(cache)
+    assert (cache / "content/blobs/sha256" / Digest(digests[0]).hex).read_bytes() == index.body
+
+
+async def test_a_location_that_was_lost_is_written_again(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], cache: Path
+) -> None:
+    """A tag that is asked for keeps its index where it can be pulled, whatever happened to the folder meanwhile."""
+    push_pair(origin.registry)
+    index = await (await start(origin, rule=[rule])).get(TAG)
+    await settled(cache)
+    shutil.rmtree(cache / "locations")
+    assert (await (await start(origin, rule=[rule])).get(TAG)).body == index.body
+
+    again = await start(origin, rule=[rule])
+    assert (await by_digest(again, index.headers["Docker-Content-Digest"])).body == index.body
+
+
 async def test_a_tag_in_use_survives_an_outage(
     origin: Origin, start: StartProxy, rule: dict[str, Any], clock: Clock, cache: Path
 ) -> None:
@@ -137,6 +175,7 @@ async def test_a_tag_in_use_survives_an_outage(
     settings: dict[str, Any] = {"rule": [rule], "cache": {"stale_if_error": "90d"}}
     proxy = await start(origin, **settings)
     index = await proxy.get(TAG)
+    await settled(cache)
     origin.fail(".", status(500))
     for _ in range(50):
         clock.advance(DAY)
@@ -152,7 +191,7 @@ async def test_what_nobody_used_is_forgotten(
 ) -> None:
     """A generation that nobody asked for during the history is gone, and the one in use is not."""
     proxy = await start(origin, rule=[rule])
-    before, after = await moved(proxy, origin, clock)
+    before, after = await moved(proxy, origin, clock, cache)
     clock.advance(30 * DAY)
     await proxy.get(TAG)
     clock.advance(2 * DAY)
@@ -239,6 +278,8 @@ async def test_an_index_of_its_author_is_kept_like_any_other(
         ],
     )
     proxy = await start(origin, rule=[rule], cache={"tag_ttl": "forever"})
+    await proxy.head(TAG)
+    await settled(cache)
     for _ in range(40):
         assert (await proxy.head(TAG)).headers["Docker-Content-Digest"] == author.digest
         clock.advance(DAY)
@@ -282,3 +323,79 @@ async def test_the_service_prunes(
     await until(lambda: not old.exists())
 
     await counted(proxy, b'manifuse_pruned_files_total{kind="content"} 1.0')
+
+
+async def test_an_index_of_one_source_written_twice_is_written_again(
+    origin: Origin, start: StartProxy, clock: Clock, cache: Path
+) -> None:
+    """A rule may have a line too many; what is kept of it makes the same index again."""
+    push_pair(origin.registry)
+    twice = {"image": "{repository}-x86:{tag}", "platform": "linux/amd64"}
+    rules = [{"match": "kimoqi/*", "sources": [twice, twice, {"image": "{repository}-arm:{tag}"}]}]
+    first = await (await start(origin, rule=rules)).get(TAG)
+    await settled(cache)
+    for folder in ("content", "locations"):
+        shutil.rmtree(cache / folder)
+
+    again = await (await start(origin, rule=rules)).get(TAG)
+
+    assert (again.status, again.body) == (200, first.body)
+
+
+async def test_a_long_name_without_its_sources_is_served(
+    origin: Origin, start: StartProxy, rule: dict[str, Any]
+) -> None:
+    """Where a source's name would be too long, what is at the name itself is all there is: `hold` serves it."""
+    name = "kimoqi/" + "a" * 246
+    push(origin.registry, name, platform="linux/amd64")
+    proxy = await start(origin, rule=[{**rule, "on_partial": "hold"}])
+
+    answer = await proxy.get(f"/v2/{name}/manifests/1.0")
+
+    assert [each["platform"]["architecture"] for each in orjson.loads(answer.body)["manifests"]] == ["amd64"]
+    assert "makes no valid image name" in answer.headers["Warning"]
+
+
+def unreadable(path: Path) -> Path:
+    """Put something in place of a file that can't be read, by root either; return where the file is now."""
+    aside = path.with_suffix(".aside")
+    path.rename(aside)
+    path.mkdir()
+    return aside
+
+
+async def test_an_index_that_cant_be_read_is_no_404(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], cache: Path
+) -> None:
+    """While the disk doesn't say whether a digest is ours, nobody says that it isn't there: clients try again."""
+    push_pair(origin.registry)
+    index = await (await start(origin, rule=[rule])).get(TAG)
+    await settled(cache)
+    own = [path for path in files(cache, "locations") if not orjson.loads(path.read_bytes())["upstream"]]
+    content = cache / "content/blobs/sha256" / Digest(index.headers["Docker-Content-Digest"]).hex
+    asides = {path: unreadable(path) for path in (*own, content)}
+    proxy = await start(origin, rule=[rule])
+    trouble = await by_digest(proxy, index.headers["Docker-Content-Digest"])
+    for path, aside in asides.items():
+        path.rmdir()
+        aside.rename(path)
+    again = await by_digest(proxy, index.headers["Docker-Content-Digest"])
+
+    assert (trouble.status, orjson.loads(trouble.body)["errors"][0]["code"]) == (503, "UNAVAILABLE")
+    assert (again.status, again.body) == (200, index.body)
+    assert (await by_digest(proxy, f"sha256:{0:064}")).status == 404
+
+
+async def test_what_cant_be_read_is_asked_for(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], cache: Path
+) -> None:
+    """Children come from their sources, and a tag is merged, whatever of them the disk doesn't give."""
+    push_pair(origin.registry)
+    index = await (await start(origin, rule=[rule])).get(TAG)
+    await settled(cache)
+    for path in (*files(cache, "locations"), *files(cache, "content"), *files(cache, "tags")):
+        unreadable(path)
+    proxy = await start(origin, rule=[rule])
+
+    assert [(await by_digest(proxy, child)).status for child in children(index)] == [200, 200]
+    assert (await proxy.get(TAG)).body == index.body

@@ -25,7 +25,7 @@ HERE = Virtual("hub", VIRTUAL)
 async def lease_of(proxy: Proxy, reference: Reference = V1, repository: Repository = VIRTUAL) -> Lease | None:
     """Ask for a manifest and return the lease that comes with it."""
     registry, there = proxy.site.directory.find("", (), "", repository)
-    return (await registry.manifest(there, reference, ANYTHING)).delivery.lease
+    return (await registry.manifest(there.repository, reference, ANYTHING)).delivery.lease
 
 
 async def leased(proxy: Proxy, reference: Reference = V1) -> Lease:
@@ -44,18 +44,46 @@ async def proxy(origin: Origin, start: StartProxy, rule: dict[str, Any]) -> Prox
     return await start(origin, rule=[rule], upstream={"push": True}, hooks={"secret": "secret"})
 
 
-async def test_only_an_answer_from_memory_has_one(origin: Origin, proxy: Proxy, clock: Clock) -> None:
-    """Not the first answer, nor a confirmed one, nor a stale one."""
+@pytest.mark.parametrize("since", [None, 50.0], ids=["of a digest", "of a tag"])
+def test_a_lease_begins_when_it_is_given(since: float | None) -> None:
+    """A clock that goes backwards by a year gives nobody a year, not even for what can't change: rights can."""
+    leases = Leases()
+    lease = leases.grant(leases.open(HERE, V1), 100.0, since=since, until=130.0)
+
+    assert [lease.holds(now) for now in (99.0, 100.0, 129.0, 130.0)] == [False, True, True, False]
+
+
+async def test_every_answer_has_one_but_a_stale_one(origin: Origin, proxy: Proxy, clock: Clock) -> None:
+    """What was just asked for, what was confirmed, and what comes from memory."""
     first = await lease_of(proxy)
     hit = await lease_of(proxy)
     clock.advance(61)
     confirmed = await lease_of(proxy)
+    held_before = confirmed is not None and confirmed.holds(clock.now + 59)
     clock.advance(61)
     origin.fail("", status(503))
-    held = await lease_of(proxy)
 
-    assert (first, confirmed, held) == (None, None, None)
-    assert hit is not None
+    assert first is hit
+    assert held_before
+    assert await lease_of(proxy) is None
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_what_was_asked_for_before_a_push_has_none(
+    origin: Origin, proxy: Proxy, clock: Clock, *, known: bool
+) -> None:
+    """Somebody pushes a source while a tag is asked for: what comes of it is given to who asked, never again."""
+    if known:
+        await lease_of(proxy)
+        clock.advance(61)
+    gate = asyncio.Event()
+    origin.fail("HEAD /v2/kimoqi/alpine/manifests", waits_for(gate))
+    asked = asyncio.create_task(lease_of(proxy))
+    await until(lambda: len([each for each in origin.requests if "manifests/1.0" in str(each)]) >= 3)
+    await _push(proxy, origin)
+    gate.set()
+
+    assert await asked is None
 
 
 @pytest.mark.parametrize(("ttl", "seconds"), [("30s", 30), ("60s", 60), ("forever", 60)])
@@ -181,7 +209,7 @@ def test_what_was_read_before_a_change_gets_no_lease_after_it() -> None:
 async def test_another_configuration_ends_all(origin: Origin, proxy: Proxy) -> None:
     """After a reload nothing is answered again that the old configuration said, not even what is still asked."""
     lease = await leased(proxy)
-    proxy.site.leases.close()
+    proxy.site.retire()
     late = await lease_of(proxy)
 
     assert not lease.live

@@ -34,6 +34,16 @@ def telling(*answers: Listing) -> Ask:
 A, B = Listing(("a",)), Listing(("a", "b"))
 
 
+async def test_a_clock_that_goes_back_makes_no_list_last(clock: Clock) -> None:
+    """It is put together anew."""
+    lists = Lists[str](clock, Metrics().coalesced)
+    ask = telling(A, B)
+    await lists.of("key", 60.0, ask)
+    clock.advance(-86_400)
+
+    assert await lists.of("key", 60.0, ask) == B
+
+
 @given(st.lists(st.text(max_size=3), unique=True), st.integers(1, 5))
 def test_pages_make_the_whole_list(names: list[str], limit: int) -> None:
     """Leafing from page to page meets every name once, in the order of their bytes."""

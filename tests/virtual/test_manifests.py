@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from aiohttp import web
+from structlog.testing import capture_logs
 
-from conftest import Clock, Proxy, StartProxy, until
+from conftest import Clock, Proxy, StartProxy, settled, until
 from images import ARM, V1, X86, entry, push, push_index, push_pair
 from proxy.oci.reference import Digest
 from scripted import Fault, Origin, endless, hang, html, once, reset, status, truncated
@@ -119,10 +122,12 @@ async def test_a_refusal_counts_after_stale_if_refused(
     held = await proxy.get(TAG)
     clock.advance(300)
 
-    answer = await proxy.get(TAG)
+    with capture_logs() as logs:
+        answer = await proxy.get(TAG)
 
     assert held.headers["X-Manifuse-Cache"] == "stale"
     assert answer.status == 403
+    assert [line["event"] for line in logs if line["log_level"] == "warning"] == ["refused"]
     assert orjson.loads(answer.body)["errors"][0]["code"] == "DENIED"
 
 
@@ -194,10 +199,11 @@ async def test_a_stale_answer_is_given_at_once_and_refreshed_behind(
 
 async def _served(proxy: Proxy, digest: Digest) -> None:
     """Wait until the tag's index names *digest*."""
-    for _ in range(100):
-        if digest.encode() in (await proxy.get(TAG)).body:
-            return
-    raise AssertionError(f"{digest} never came")
+
+    async def is_served() -> bool:
+        return digest.encode() in (await proxy.get(TAG)).body
+
+    await until(is_served)
 
 
 async def test_an_old_generation_stays_pullable(
@@ -259,6 +265,7 @@ async def test_a_corrupt_file_is_fetched_again(
     """A kept file that doesn't hash to its name is discarded, and the upstream is asked."""
     x86, _ = push_pair(origin.registry)
     await (await start(origin, rule=[rule])).get(TAG)
+    await settled(tmp_path)
     (tmp_path / "cache/content/blobs/sha256" / x86.digest.hex).write_bytes(b"rotten")
     second = await start(origin, rule=[rule])
 
@@ -330,12 +337,12 @@ async def test_over_budget_the_last_good_index_is_served(
 ) -> None:
     """When the budget ends, what was good before is better than nothing."""
     push_pair(origin.registry)
-    proxy = await start(origin, rule=[rule], request_budget="200ms")
-    before = await proxy.get(TAG)
+    before = await (await start(origin, rule=[rule])).get(TAG)
+    hurried = await start(origin, rule=[rule], request_budget="200ms")
     clock.advance(61)
     origin.fail("alpine-arm", hang())
 
-    answer = await proxy.get(TAG)
+    answer = await hurried.get(TAG)
 
     assert answer.body == before.body
     assert answer.headers["X-Manifuse-Cache"] == "stale"
@@ -426,3 +433,35 @@ async def test_the_virtual_name_as_seen_by_everyone(origin: Origin, start: Start
     assert get.headers["Docker-Content-Digest"] == Digest.of(get.body)
     assert get.headers["ETag"] == f'"{Digest.of(get.body)}"'
     assert head.body == b""
+
+
+async def test_a_no_that_is_remembered_keeps_no_request(
+    origin: Origin, start: StartProxy, rule: dict[str, Any]
+) -> None:
+    """Ten thousand are remembered, and a request may have 64 KB."""
+    proxy = await start(origin, rule=[rule])
+    marks = [f"mark {n}" for n in range(3)]
+    for mark in marks:
+        answer = await proxy.get(f"/v2/kimoqi/alpine/manifests/{mark[-1]}", X_Mark=mark)
+        assert answer.status == 404
+    await proxy.get("/v2/")
+    gc.collect()
+    requests = [each for each in gc.get_objects() if isinstance(each, web.BaseRequest)]
+    assert not {each.headers.get("X-Mark") for each in requests} & set(marks)
+
+
+async def test_an_index_of_ours_costs_no_question_though_its_children_are_lost(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], tmp_path: Path
+) -> None:
+    """Where all see the same, nobody has to know whose the children are before the index is answered."""
+    push_pair(origin.registry)
+    first = await start(origin, rule=[rule])
+    digest = (await first.get(TAG)).headers["Docker-Content-Digest"]
+    await settled(tmp_path)
+    for path in (tmp_path / "cache" / "locations").iterdir():
+        if orjson.loads(path.read_bytes())["upstream"]:
+            path.unlink()
+    second = await start(origin, rule=[rule])
+    origin.requests.clear()
+    assert (await second.get(TAG.replace("1.0", digest))).status == 200
+    assert origin.asked == []

@@ -148,6 +148,26 @@ async def test_a_clock_that_goes_back_makes_nothing_fresh(
     assert (await proxy.get(TAG)).headers["X-Manifuse-Cache"] == "revalidated"
 
 
+async def test_a_clock_that_goes_back_makes_no_failure_last(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], clock: Clock
+) -> None:
+    """What was found in the future is asked for again: that a tag is missing, or that nobody answers."""
+    proxy = await start(origin, rule=[rule])
+    missing = await proxy.get(TAG)
+    push_pair(origin.registry)
+    clock.advance(-86_400)
+    found = await proxy.get(TAG)
+    clock.advance(61)
+    origin.fail("kimoqi", status(503))
+    held = await proxy.get(TAG)
+    origin.heal()
+    clock.advance(-30)
+    revalidated = await proxy.get(TAG)
+
+    assert [missing.status, found.status] == [404, 200]
+    assert [each.headers["X-Manifuse-Cache"] for each in (held, revalidated)] == ["stale", "hit"]
+
+
 @pytest.mark.parametrize("fault", [status(503), reset()], ids=["503", "reset"])
 async def test_a_hiccup_is_not_noticed(origin: Origin, start: StartProxy, rule: dict[str, Any], fault: Fault) -> None:
     """As it is configured by default, a request that fails once is sent again."""

@@ -9,6 +9,7 @@ import pytest
 
 from conftest import Proxy, StartProxy
 from images import ARM, V1, VIRTUAL, X86, entry, push, push_attestation, push_index, push_pair
+from patience import HANGING
 from proxy.merge.publication import Kind, Step, Way
 from proxy.oci import mediatype
 from proxy.oci.content import Manifest
@@ -223,6 +224,6 @@ async def test_progress_adds_up(proxy: Proxy) -> None:
     def watch(step: Step, count: int) -> None:
         seen[step.digest] = seen.get(step.digest, 0) + count
 
-    await asyncio.wait_for(proxy.site.publisher.run(publication, watch), 10)
+    await asyncio.wait_for(proxy.site.publisher.run(publication, watch), HANGING)
 
     assert seen == {step.digest: step.size for step in publication.steps}

@@ -11,10 +11,12 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
+from structlog.testing import capture_logs
 from yarl import URL
 
 from conftest import Answer, Clock, Proxy, StartProxy, until
 from images import ARM, X86, layer, push, push_pair
+from patience import HANGING
 from proxy.memory import MemoryRegistry
 from proxy.oci import mediatype
 from proxy.oci.content import Descriptor
@@ -100,6 +102,45 @@ async def test_what_is_pushed_is_merged_at_once(pusher: Pusher) -> None:
         assert pushed.status == 201
 
     assert seen == [["amd64"], ["amd64", "arm64"]]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        f"POST /v2/{ARM}/blobs/uploads/ HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nabc",
+        f"PUT /v2/{ARM}/manifests/1.0 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+    ],
+    ids=["upload", "manifest"],
+)
+async def test_a_client_that_leaves_is_nobodys_error(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], sent: str
+) -> None:
+    """Neither ours, with a trace in the log, nor the upstream's, which would be left alone for it.
+
+    Whoever stops a `docker push` breaks off five uploads at once.
+    """
+    push_pair(origin.registry)
+    proxy = await start(origin, rule=[rule], upstream={**OPEN, "breaker": 5})
+    url = URL(proxy.url)
+    with capture_logs() as logs:
+        for _ in range(10):
+            _, writer = await asyncio.open_connection(url.host, url.port)
+            writer.write(sent.encode())
+            await writer.drain()
+            await asyncio.sleep(0.02)
+            writer.close()
+            await writer.wait_closed()
+        await until(lambda: not _in_flight())
+        answer = await proxy.get(VIRTUAL_TAG)
+
+    assert answer.status == 200
+    assert {log["event"] for log in logs if log["log_level"] in ("warning", "error")} == set()
+
+
+def _in_flight() -> list[str]:
+    """Return the requests that something is done for."""
+    names = [task.get_coro().__qualname__ for task in asyncio.all_tasks()]  # type: ignore[union-attr]
+    return [name for name in names if name.endswith("RequestHandler._handle_request")]
 
 
 async def test_a_rebuild_is_seen_at_once(origin: Origin, pusher: Pusher) -> None:
@@ -362,7 +403,7 @@ async def test_bodies_are_streamed(origin: Origin, pusher: Pusher) -> None:
     begun = await pusher.begin(ARM)
     origin.fail("PUT ", watch)
     sending = asyncio.create_task(pusher.send("PUT", f"{begun.headers['Location']}&digest={Digest.of(b'')}", slowly()))
-    await asyncio.wait_for(arrived.wait(), 10)
+    await asyncio.wait_for(arrived.wait(), HANGING)
     go_on.set()
 
     assert (await sending).status == 201
@@ -400,6 +441,18 @@ async def test_a_client_may_wait_until_it_is_told_to_send(pusher: Pusher) -> Non
 
     assert told == b"HTTP/1.1 100 Continue\r\n"
     assert answered.startswith(b"HTTP/1.1 201 ")
+
+
+async def test_a_client_of_http_1_0_is_not_told_to_send(pusher: Pusher) -> None:
+    """It knows no interim answers, and would take one for the answer (RFC 9110, 10.1.1)."""
+    begun = await pusher.begin(ARM)
+    reader, writer = await asyncio.open_connection(*pusher.proxy.url.removeprefix("http://").split(":"))
+    path = f"{begun.headers['Location']}&digest={Digest.of(b'data')}"
+    writer.write(f"PUT {path} HTTP/1.0\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\ndata".encode())
+    answered = await reader.readline()
+    writer.close()
+
+    assert answered == b"HTTP/1.0 201 Created\r\n"
 
 
 async def test_an_upstream_that_is_down_is_503(origin: Origin, pusher: Pusher) -> None:

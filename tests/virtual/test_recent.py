@@ -14,6 +14,14 @@ def test_an_item_ends_at_its_time() -> None:
     assert recent.last("key") == 1
 
 
+def test_nothing_holds_before_it_began() -> None:
+    """A clock that goes backwards by a year lets nothing hold for a year."""
+    recent: Recent[str, int] = Recent(10)
+    recent.put("key", 1, until=5.0, since=4.0)
+
+    assert [recent.get("key", now) for now in (3.9, 4.0)] == [None, 1]
+
+
 def test_the_oldest_leaves_when_there_are_too_many() -> None:
     """It never holds more than it may."""
     recent: Recent[int, int] = Recent(3)

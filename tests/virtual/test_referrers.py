@@ -106,6 +106,20 @@ async def test_the_merged_index_has_what_was_pushed_to_the_name(
     assert {request.path.split("/")[3] for request in origin.requests} == {"alpine"}
 
 
+async def test_what_was_learned_hides_no_referrers(origin: Origin, start: StartProxy) -> None:
+    """An image that another tag's words led to is no less signed than where nothing was learned."""
+    push_pair(origin.registry, "1.0")
+    child = push(origin.registry, f"{VIRTUAL}-arm64", "2.0", "linux/arm64")
+    expected = push_referrer(origin.registry, f"{VIRTUAL}-arm64", child.digest, SIGNATURE)
+    signature = push_artifact(origin.registry, f"{VIRTUAL}-arm64", f"{child.digest.replace(':', '-')}.sig")
+    proxy = await start(origin)
+    await index(proxy)
+
+    assert await referrers(proxy, child.digest) == fields(expected)
+    answer = await proxy.get(f"/v2/{VIRTUAL}/manifests/{child.digest.replace(':', '-')}.sig")
+    assert answer.headers["Docker-Content-Digest"] == signature.digest
+
+
 async def test_an_unknown_digest_is_looked_for_everywhere(
     origin: Origin, start: StartProxy, rule: dict[str, Any]
 ) -> None:
@@ -144,14 +158,18 @@ async def test_an_upstream_without_the_api(
     assert await referrers(proxy, arm.digest) == fields(attached)
 
 
-async def test_one_artifact_type(origin: Origin, start: StartProxy, rule: dict[str, Any]) -> None:
-    """The filter is applied here, whatever the upstream can, and said to have been."""
+@pytest.mark.parametrize("plus", ["%2B", "+"])
+async def test_one_artifact_type(origin: Origin, start: StartProxy, rule: dict[str, Any], plus: str) -> None:
+    """The filter is applied here, whatever the upstream can, and said to have been.
+
+    A plus that isn't encoded is one: nothing signed with `+json` may look unsigned to who writes a URL by hand.
+    """
     _, arm = push_pair(origin.registry)
     sbom = push_referrer(origin.registry, ARM, arm.digest)
     push_referrer(origin.registry, ARM, arm.digest, SIGNATURE)
     proxy = await start(origin, rule=[rule])
 
-    answer = await proxy.get(f"/v2/kimoqi/alpine/referrers/{arm.digest}?artifactType=application/spdx%2Bjson")
+    answer = await proxy.get(f"/v2/kimoqi/alpine/referrers/{arm.digest}?artifactType=application/spdx{plus}json")
 
     assert orjson.loads(answer.body)["manifests"] == fields(sbom)
     assert answer.headers["OCI-Filters-Applied"] == "artifactType"

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from conftest import Proxy, StartProxy
-from images import ARM, VIRTUAL, X86, entry, push, push_artifact, push_attestation, push_index, push_pair
+from conftest import Clock, Proxy, StartProxy
+from images import (
+    ARM,
+    VIRTUAL,
+    X86,
+    entry,
+    push,
+    push_artifact,
+    push_attestation,
+    push_index,
+    push_pair,
+    push_with_config,
+)
 from proxy.oci import mediatype
 from proxy.oci.mediatype import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST
 from proxy.oci.reference import Tag
@@ -207,6 +219,39 @@ async def test_two_windows_versions(origin: Origin, start: StartProxy) -> None:
     assert [e["platform"]["os.version"] for e in orjson.loads(answer.body)["manifests"]] == list(reversed(versions))
 
 
+@pytest.mark.parametrize("config", [b"", b"no JSON", None], ids=["empty", "no JSON", "missing"])
+async def test_a_lone_image_is_served_whatever_its_config_is(
+    origin: Origin, start: StartProxy, config: bytes | None
+) -> None:
+    """Where nothing is merged nobody asks for the platform: the registry's own answer passes through."""
+    described = config if config is not None else b"never pushed"
+    image = push_with_config(origin.registry, VIRTUAL, described, missing=config is None)
+    proxy = await start(origin)
+
+    answer = await proxy.get(TAG)
+
+    assert (answer.status, answer.headers["Docker-Content-Digest"]) == (200, image.digest)
+    explanation = orjson.loads((await proxy.page("/explain/kimoqi/alpine:1.0")).body)
+    assert explanation["digest"] == image.digest
+    assert [each["says"] for each in explanation["questions"] if "can't be read" in each["says"]] != []
+
+
+async def test_an_unreadable_config_beside_sources_is_no_answer(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], clock: Clock
+) -> None:
+    """An image at the name would be part of the index, and nobody knows as what: that shrinks nothing (law 4)."""
+    push_pair(origin.registry)
+    push(origin.registry, VIRTUAL, platform="linux/s390x")
+    proxy = await start(origin, rule=[rule])
+    before = await merged(proxy)
+    push_with_config(origin.registry, VIRTUAL, b"no JSON")
+    clock.advance(3600)
+
+    assert await merged(proxy) == before
+    clock.advance(25 * 3600)
+    assert (await proxy.get(TAG)).status == 503
+
+
 async def test_a_written_platform_outweighs_a_careless_config(
     origin: Origin, start: StartProxy, rule: dict[str, Any]
 ) -> None:
@@ -238,7 +283,7 @@ async def test_a_guess_yields_to_the_config(origin: Origin, start: StartProxy) -
 
 
 async def test_only_one_architecture(origin: Origin, start: StartProxy, rule: dict[str, Any]) -> None:
-    """A source that doesn't exist is left out, and the client is warned."""
+    """A source that doesn't exist is left out, the client is warned, and the operator sees a partial merge."""
     push(origin.registry, X86, platform="linux/amd64")
     proxy = await start(origin, rule=[rule])
 
@@ -246,6 +291,7 @@ async def test_only_one_architecture(origin: Origin, start: StartProxy, rule: di
 
     assert [platform for platform, _ in await merged(proxy)] == ["linux/amd64"]
     assert answer.headers["Warning"] == '299 - "origin0/kimoqi/alpine-arm:1.0 does not exist"'
+    assert b"\nmanifuse_partial_merges_total 1.0\n" in (await proxy.page("/metrics")).body
 
 
 async def test_an_incomplete_index_can_be_refused(origin: Origin, start: StartProxy, rule: dict[str, Any]) -> None:
@@ -371,6 +417,142 @@ async def test_two_conventions_in_one_repository(origin: Origin, start: StartPro
     proxy = await start(origin)
 
     assert len(await merged(proxy)) == 2
+    assert len(await merged(proxy, "/v2/kimoqi/alpine/manifests/2.0")) == 2
+
+
+async def test_two_words_for_one_platform_in_one_repository(origin: Origin, start: StartProxy, tmp_path: Path) -> None:
+    """What was learned from one tag changes no other tag's index: a tag may be pushed by other words."""
+    push_pair(origin.registry, "1.0")
+    push(origin.registry, X86, "2.0", "linux/amd64")
+    push(origin.registry, f"{VIRTUAL}-arm64", "2.0", "linux/arm64")
+    knowing, knowing_nothing = [await start(origin, cache={"dir": tmp_path / name}) for name in ("one", "other")]
+    await merged(knowing)
+
+    learned, guessed = [await merged(each, "/v2/kimoqi/alpine/manifests/2.0") for each in (knowing, knowing_nothing)]
+
+    assert learned == guessed
+    assert len(learned) == 2
+
+
+async def test_another_word_that_comes_later_is_found(origin: Origin, start: StartProxy, clock: Clock) -> None:
+    """A tag that lacks an architecture isn't left without it because other tags have it by another word."""
+    push_pair(origin.registry, "1.0")
+    push(origin.registry, X86, "2.0", "linux/amd64")
+    proxy = await start(origin)
+    await merged(proxy)
+    before = await merged(proxy, "/v2/kimoqi/alpine/manifests/2.0")
+    push(origin.registry, f"{VIRTUAL}-arm64", "2.0", "linux/arm64")
+    clock.advance(61)
+
+    assert len(before) == 1
+    assert len(await merged(proxy, "/v2/kimoqi/alpine/manifests/2.0")) == 2
+
+
+async def test_an_image_at_the_name_hides_no_other_words(origin: Origin, start: StartProxy) -> None:
+    """Nor does it where all that was learned is missing, and a single image is at the name itself."""
+    push_pair(origin.registry, "1.0")
+    push(origin.registry, VIRTUAL, "2.0", "linux/s390x")
+    push(origin.registry, VIRTUAL, "2.0-arm64", "linux/arm64")
+    proxy = await start(origin)
+    await merged(proxy)
+
+    assert len(await merged(proxy, "/v2/kimoqi/alpine/manifests/2.0")) == 2
+
+
+async def test_a_word_that_meant_another_platform_hides_none(origin: Origin, start: StartProxy, clock: Clock) -> None:
+    """`-arm` may be arm/v7, and then nothing is known of arm64: it goes on being looked for, by all its words."""
+    for tag in ("1.0", "2.0"):
+        push(origin.registry, f"{VIRTUAL}-amd64", tag, "linux/amd64")
+        push(origin.registry, ARM, tag, "linux/arm/v7")
+    push(origin.registry, f"{VIRTUAL}-arm64", "2.0", "linux/arm64")
+    proxy = await start(origin)
+    first = await merged(proxy)
+    second = await merged(proxy, "/v2/kimoqi/alpine/manifests/2.0")
+    push(origin.registry, f"{VIRTUAL}-arm64", "1.0", "linux/arm64")
+    clock.advance(61)
+
+    assert [platform for platform, _ in first] == ["linux/amd64", "linux/arm/v7"]
+    for platforms in (second, await merged(proxy)):
+        assert [platform for platform, _ in platforms] == ["linux/amd64", "linux/arm64/v8", "linux/arm/v7"]
+
+
+async def test_a_learned_word_that_means_another_platform_here_hides_none(
+    origin: Origin, start: StartProxy, clock: Clock
+) -> None:
+    """That `-arm` is arm64 was learned from another tag; of this one it is arm/v7, and arm64 may come at any time."""
+    push_pair(origin.registry, "1.0")
+    push(origin.registry, X86, "2.0", "linux/amd64")
+    push(origin.registry, ARM, "2.0", "linux/arm/v7")
+    proxy = await start(origin)
+    await merged(proxy)
+    before = await merged(proxy, "/v2/kimoqi/alpine/manifests/2.0")
+    push(origin.registry, f"{VIRTUAL}-arm64", "2.0", "linux/arm64")
+    clock.advance(61)
+    after = await merged(proxy, "/v2/kimoqi/alpine/manifests/2.0")
+
+    assert [platform for platform, _ in before] == ["linux/amd64", "linux/arm/v7"]
+    assert [platform for platform, _ in after] == ["linux/amd64", "linux/arm64/v8", "linux/arm/v7"]
+
+
+async def test_a_word_that_may_mean_another_platform_goes_on_being_asked(origin: Origin, start: StartProxy) -> None:
+    """`-arm` for arm/v7 beside `-arm64`, as Kubernetes has them, or `-x86` for 386: each is something else."""
+    for tag in ("1.0", "2.0"):
+        for word in ("amd64", "arm64"):
+            push(origin.registry, f"{VIRTUAL}-{word}", tag, f"linux/{word}")
+    push(origin.registry, ARM, "2.0", "linux/arm/v7")
+    push(origin.registry, X86, "2.0", "linux/386")
+    proxy = await start(origin)
+    await merged(proxy)
+
+    platforms = [platform for platform, _ in await merged(proxy, "/v2/kimoqi/alpine/manifests/2.0")]
+
+    assert platforms == ["linux/amd64", "linux/arm64/v8", "linux/arm/v7", "linux/386"]
+
+
+@pytest.mark.parametrize("seen", [True, False])
+async def test_a_word_that_came_true_is_refused_for_another_tag(
+    origin: Origin, start: StartProxy, *, seen: bool
+) -> None:
+    """It is no guess any more, also while other words are (law 4); where it never came true it may not exist."""
+    push(origin.registry, X86, "1.0", "linux/amd64")
+    push_pair(origin.registry, "2.0")
+    proxy = await start(origin)
+    if seen:
+        await merged(proxy)
+    origin.fail(f"/v2/{X86}/manifests/2.0", status(403))
+
+    answer = await proxy.get("/v2/kimoqi/alpine/manifests/2.0")
+
+    assert answer.status == (403 if seen else 200)
+
+
+async def test_an_index_at_the_name_of_one_tag_hides_no_sources_of_another(
+    origin: Origin, start: StartProxy, clock: Clock
+) -> None:
+    """`1.0` was merged by its author; `2.0` wasn't: a single image at the name joins the others, whoever was first."""
+    push_index(origin.registry, VIRTUAL, "1.0", [])
+    base = push(origin.registry, VIRTUAL, "2.0", "linux/amd64")
+    arm = push(origin.registry, ARM, "2.0", "linux/arm64")
+    proxy = await start(origin)
+    assert (await proxy.get(TAG)).status == 200
+
+    assert await merged(proxy, "/v2/kimoqi/alpine/manifests/2.0") == [
+        ("linux/amd64", base.digest),
+        ("linux/arm64/v8", arm.digest),
+    ]
+
+
+async def test_a_source_that_joins_a_single_image_later_is_found(
+    origin: Origin, start: StartProxy, clock: Clock
+) -> None:
+    """The same where the image at the name was alone when it was pulled first."""
+    push_index(origin.registry, VIRTUAL, "1.0", [])
+    push(origin.registry, VIRTUAL, "2.0", "linux/amd64")
+    proxy = await start(origin)
+    assert [(await proxy.get(f"/v2/{VIRTUAL}/manifests/{tag}")).status for tag in ("1.0", "2.0")] == [200, 200]
+    push(origin.registry, ARM, "2.0", "linux/arm64")
+    clock.advance(61)
+
     assert len(await merged(proxy, "/v2/kimoqi/alpine/manifests/2.0")) == 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from urllib.parse import quote
 
@@ -9,10 +10,11 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
-from conftest import Proxy, StartProxy
+from conftest import Proxy, StartProxy, until
 from images import push_pair
-from scripted import Origin, html, status
+from scripted import Origin, html, status, waits_for
 
 ZEROS = "sha256:" + "0" * 64
 
@@ -114,6 +116,28 @@ async def test_a_clients_error_is_never_html(origin: Origin, proxy: Proxy, fault
         assert answer.status != 500
 
 
+@pytest.mark.parametrize("path", ["manifests/1.0", f"manifests/{ZEROS}"])
+async def test_an_answer_that_doesnt_come_is_told_once(origin: Origin, proxy: Proxy, path: str) -> None:
+    """However many wait for it; the next one that doesn't come is told again."""
+    gate = asyncio.Event()
+    origin.fail("", status(503))
+    origin.fail("", waits_for(gate))
+    with capture_logs() as logs:
+        url = f"/v2/kimoqi/alpine/{path}"  # each asks in words of its own, or one would ask for all of them
+        waiting = [asyncio.create_task(proxy.get(url, User_Agent=f"client/{n}")) for n in range(5)]
+        await until(lambda: bool(origin.requests))
+        while b"manifuse_coalesced_total 4.0" not in (await proxy.page("/metrics")).body:  # noqa: ASYNC110 - bounded by the test's time limit
+            await asyncio.sleep(0.01)
+        gate.set()
+        answers = await asyncio.gather(*waiting)
+        told = [log["event"] for log in logs]
+        await proxy.get(f"/v2/kimoqi/alpine/{path}")
+
+    assert {answer.status for answer in answers} == {503}
+    assert told.count("no answer") == 1
+    assert [log["event"] for log in logs].count("no answer") == 2
+
+
 async def test_content_coding_is_left_alone(origin: Origin, proxy: Proxy) -> None:
     """A client that accepts gzip gets identity, and an upstream is asked for nothing else."""
     answer = await proxy.get("/v2/kimoqi/alpine/manifests/1.0", Accept_Encoding="zstd;q=1.0, gzip;q=0.8")
@@ -165,12 +189,20 @@ SEGMENTS = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(segments=st.lists(SEGMENTS, max_size=7), query=st.text(max_size=10), raw=st.booleans())
-async def test_no_path_makes_a_500(proxy: Proxy, segments: list[str], query: str, *, raw: bool) -> None:
+@given(
+    front=st.sampled_from([["v2"], ["origin0", "v2"], ["", "v2"], []]),
+    segments=st.lists(SEGMENTS, max_size=7),
+    namespace=st.sampled_from(["", "origin0"]) | st.text(max_size=10),
+    query=st.text(max_size=10),
+    raw=st.booleans(),
+)
+async def test_no_path_makes_a_500(
+    proxy: Proxy, front: list[str], segments: list[str], namespace: str, query: str, *, raw: bool
+) -> None:
     """Whatever is asked for, the answer is one of the registry API's, and never a 500."""
     safe = "%:" if raw else ""
-    path = "/" + "/".join(quote(segment, safe=safe) for segment in ["v2", *segments])
+    path = "/" + "/".join(quote(segment, safe=safe) for segment in [*front, *segments])
 
-    answer = await proxy.get(f"{path}?ns={quote(query)}&n={quote(query)}")
+    answer = await proxy.get(f"{path}?ns={quote(namespace)}&n={quote(query)}")
 
     assert answer.status in {200, 400, 404, 405}

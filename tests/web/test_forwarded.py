@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
+from multidict import CIMultiDict
 
 from conftest import StartProxy
 from images import push_pair
+from proxy.web.forwarded import forwarded_for, is_host
 from scripted import Origin
 
 PATH = "/v2/kimoqi/alpine-arm/blobs/uploads/"
@@ -56,3 +60,38 @@ async def test_the_forwarded_host_selects_the_registry(
 
     assert (await proxy.get(TAG)).status == 404
     assert (await proxy.get(TAG, X_Forwarded_Host=host)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("named", "client"),
+    [
+        (["192.0.2.1"], "192.0.2.1"),
+        (["198.51.100.7, 192.0.2.1"], "192.0.2.1"),
+        (["192.0.2.1, 10.0.0.1, 10.0.0.2"], "192.0.2.1"),
+        (["198.51.100.7, 192.0.2.1", "10.0.0.1"], "192.0.2.1"),
+        (["2001:db8::1"], "2001:db8::1"),
+        (["192.0.2.1, unknown"], ""),
+        (["10.0.0.1"], ""),
+        (["192.0.2.1" + ", 10.0.0.1" * 20], ""),
+        (["", ","], ""),
+        ([], ""),
+    ],
+)
+def test_the_client_is_the_last_that_is_no_proxy(named: list[str], client: str) -> None:
+    """What stands in front of it is its own word."""
+    headers = CIMultiDict([("X-Forwarded-For", each) for each in named])
+    request = make_mocked_request("GET", "/", headers=headers)
+
+    assert forwarded_for(request, [ip_network("10.0.0.0/8")]) == client
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        *((text, True) for text in ("a", "registry.example:5000", "127.0.0.1", "[::1]:80", "my_registry")),
+        *((text, False) for text in ("", "a:", "a:b", "a@b", "a/b", "a b", "a, b", "[::1", "a:999999", "\u0430")),
+    ],
+)
+def test_what_a_host_is(text: str, is_one: bool) -> None:
+    """A name or an address, and perhaps a port."""
+    assert is_host(text) == is_one

@@ -19,25 +19,21 @@ from aiohttp import web
 
 from conftest import Clock, until
 from images import push_pair
+from patience import HANGING
 from proxy.memory import MemoryRegistry
 from proxy.oci.content import CacheResult, Delivery, Manifest, Resolved
 from proxy.oci.lease import Lease
 from proxy.oci.mediatype import Accept
 from proxy.oci.reference import Reference, Repository
-from proxy.telemetry import Accesses, Metrics, Tally, configure_logging
+from proxy.telemetry import Accesses, Metrics, configure_logging
 from proxy.web import hot
 from proxy.web.distribution import Distribution
-from proxy.web.hot import Leased, Record, Table, Tables
 from proxy.web.request import always
 from proxy.web.server import listen
+from proxy.web.table import Tables
+from web.heads import PATH, head, response
 
-PATH = "/v2/kimoqi/alpine-arm/manifests/1.0"
 ACCEPTS = ["Accept: a/b", "Accept: c/d", "Accept: */*"]
-
-
-def head(*lines: str, method: str = "GET", path: str = PATH) -> bytes:
-    """Write a request head."""
-    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: registry.example", *lines, "", ""]).encode()
 
 
 class Counted(MemoryRegistry):
@@ -82,6 +78,7 @@ class Server:
     metrics: Metrics
     address: tuple[str, int]
     stack: AsyncExitStack
+    tables: Tables
     connections: list[Connection] = field(default_factory=list)
 
     async def connect(self) -> Connection:
@@ -101,6 +98,19 @@ class Server:
         lines = self.metrics.render().decode().splitlines()
         return sum(int(float(line.split()[-1])) for line in lines if line.startswith("manifuse_requests_total{"))
 
+    async def waiting(self, data: bytes, count: int) -> list[Connection]:
+        """Let one connection ask and *count* others wait for its answer; return all of them."""
+        self.registry.gate.clear()
+        before = self.registry.reads
+        connections = [await self.connect() for _ in range(count + 1)]
+        connections[0].writer.write(data)
+        await until(lambda: self.registry.reads == before + 1)
+        for connection in connections[1:]:
+            connection.writer.write(data)
+        asking = self.tables._table.asking
+        await until(lambda: len(asking._questions[data].waiting) == count)
+        return connections
+
 
 @dataclass
 class Connection:
@@ -116,29 +126,29 @@ class Connection:
 
     async def answer(self, *, is_head: bool = False) -> bytes:
         """Return the next answer."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANGING):
             header = await self.reader.readuntil(b"\r\n\r\n")
             length = 0 if is_head else int(header.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
             return header + await self.reader.readexactly(length)
 
     async def rest(self) -> bytes:
         """Return all that comes until the server closes."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANGING):
             return await self.reader.read()
 
 
 @asynccontextmanager
 async def serving(
-    clock: Clock, trusted: Any = (), accesses: Accesses | None = None, memory: int = 1 << 20
+    clock: Clock, trusted: Any = (), accesses: Accesses | None = None, memory: int = 1 << 20, patience: float = 60.0
 ) -> AsyncIterator[Server]:
     """Let a server with hot answers listen."""
     registry, metrics = Counted(clock), Metrics()
     push_pair(registry)
     distribution = Distribution(always(registry), metrics, trusted, accesses=accesses)
     async with AsyncExitStack() as stack:
-        tables = Tables(memory, clock, trusted)
+        tables = Tables(memory, clock, trusted, patience=patience, coalesced=metrics.coalesced.inc)
         address = await stack.enter_async_context(listen(distribution.handle, ("127.0.0.1", 0), drain=5, tables=tables))
-        server = Server(registry, metrics, address, stack)
+        server = Server(registry, metrics, address, stack, tables)
         yield server
     for connection in server.connections:
         connection.writer.close()
@@ -415,7 +425,7 @@ async def test_idle_connections_are_closed(clock: Clock) -> None:
     """After 15 looks in a row that found nothing new; hot answers and requests in flight are something new."""
     registry = Counted(clock)
     push_pair(registry)
-    tables = Tables(1 << 20, clock)
+    tables = Tables(1 << 20, clock, patience=60.0)
     made: list[hot.Fronts] = []
 
     def made_by(fronts: hot.Fronts) -> None:
@@ -426,12 +436,14 @@ async def test_idle_connections_are_closed(clock: Clock) -> None:
         async with listen(
             Distribution(always(registry), Metrics()).handle, ("127.0.0.1", 0), drain=1, tables=tables
         ) as address:
-            server = Server(registry, Metrics(), address, AsyncExitStack())
-            silent, hot_one, busy = [await server.connect() for _ in range(3)]
+            server = Server(registry, Metrics(), address, AsyncExitStack(), tables)
+            silent, hot_one, busy, waiting = [await server.connect() for _ in range(4)]
             await hot_one.ask(head())
             registry.gate.clear()
             busy.writer.write(head("Accept: a/b"))
-            await until(lambda: len(made[0].open) == 3 and registry.reads == 2)
+            await until(lambda: len(made[0].open) == 4 and registry.reads == 2)
+            waiting.writer.write(head("Accept: a/b"))
+            await until(lambda: bool(tables._table.asking._questions[head("Accept: a/b")].waiting))
             for _ in range(16):
                 made[0].sweep()
                 await hot_one.ask(head())
@@ -439,9 +451,10 @@ async def test_idle_connections_are_closed(clock: Clock) -> None:
             registry.gate.set()
             await busy.answer()
             await busy.ask(head())
+            await waiting.answer()
 
             assert gone == b""
-            assert len(made[0].open) == 2
+            assert len(made[0].open) == 3
     for connection in server.connections:
         connection.writer.close()
 
@@ -588,12 +601,15 @@ async def test_a_slow_reader_is_left_to_aiohttp(front: tuple[hot.Front, Wire, Mu
     one.pause_writing()
     one.data_received(head())
     one.answered(response(Lease()))
+    one.data_received(head())
+    fed = len(handler.fed)
+    one.answered(response(Lease()))
     paused = handler.paused
     one.resume_writing()
     one.data_received(head())
 
     assert (paused, handler.paused) == (True, False)
-    assert len(handler.fed) == 1
+    assert fed == len(handler.fed) == 2
     assert len(wire.written) == 2
 
 
@@ -614,6 +630,27 @@ def test_a_piece_of_a_head_is_never_known(front: tuple[hot.Front, Wire, Mute]) -
     assert handler.fed[1] == head()[:9]
 
 
+def test_a_known_head_within_another_is_none(front: tuple[hot.Front, Wire, Mute]) -> None:
+    """Behind the beginning of a head what looks like a known one is the rest of that head."""
+    one, wire, handler = front
+    beginning = head("Accept: a/b")[:-4] + b"\r\nX: "
+    one.data_received(beginning)
+    one.data_received(head())
+
+    assert handler.fed == [beginning, head()]
+    assert wire.written == []
+
+
+async def test_two_heads_at_once_are_no_known_one(server: Server) -> None:
+    """However often they come together there are two answers, and what came to one isn't kept for both."""
+    connection = await server.connect()
+    for _ in range(3):
+        connection.writer.write(head() + head(method="HEAD"))
+        answers = [await connection.answer(), await connection.answer(is_head=True)]
+        assert undated(answers[1]) == undated(answers[0]).partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+    assert server.registry.reads == 6
+
+
 def test_what_comes_after_closing_is_ignored(front: tuple[hot.Front, Wire, Mute]) -> None:
     """No handler is made for it."""
     one, wire, handler = front
@@ -625,95 +662,77 @@ def test_what_comes_after_closing_is_ignored(front: tuple[hot.Front, Wire, Mute]
     assert (wire.written, handler.fed) == ([], [])
 
 
-class TestTable:
-    """The table alone."""
+async def test_who_sends_the_same_meanwhile_waits_for_the_answer(server: Server) -> None:
+    """While one head goes the whole way, others like it wait, and get what it gets; nobody is asked again."""
+    connections = await server.waiting(head(), 20)
+    server.registry.gate.set()
+    answers = [await connection.answer() for connection in connections]
+    again = [await connection.ask(head()) for connection in connections]
 
-    @pytest.fixture
-    def lease(self, clock: Clock) -> Lease:
-        """A lease of a minute."""
-        lease = Lease()
-        lease.until = clock.now + 60
-        return lease
-
-    def test_it_is_bounded(self, clock: Clock, lease: Lease) -> None:
-        """What was not used since the last look leaves first; bytes never exceed the limit."""
-        table = Table(100_000, clock, clock)
-        table.keep(head(path="/used"), response(lease))
-        for number in range(200):
-            assert table.find(head(path="/used"))
-            table.keep(head(path=f"/{number}"), response(lease, b"x" * 1000))
-            assert table.size <= 100_000
-
-        assert table.find(head(path="/199"))
-        assert not table.find(head(path="/0"))
-        assert 10 < len(table) < 100
-
-    def test_spellings_are_bounded(self, clock: Clock, lease: Lease) -> None:
-        """An answer is known by 64 orders of lines at most; others are found, but not remembered."""
-        table = Table(1 << 20, clock, clock)
-        lines = [f"X-{number}: 1" for number in range(100)]
-        table.keep(head(*lines), response(lease))
-        before = table.size
-        for number in range(100):
-            assert table.find(head(*lines[number:], *lines[:number]))
-        after = table.size
-
-        assert after - before == 63 * (len(head(*lines)) + 200)
-        lease.live = False
-        assert not table.find(head(*lines))
-        assert (len(table), table.size) == (0, 0)
-
-    def test_what_is_too_large_does_not_enter(self, clock: Clock, lease: Lease) -> None:
-        """Neither a head of more than 4 KiB nor an answer of more than 128 KiB, and nothing where there is no room."""
-        table, none = Table(1 << 20, clock, clock), Table(0, clock, clock)
-        table.keep(head("X: " + "x" * 4096), response(lease))
-        table.keep(head(), response(lease, b"x" * (1 << 18)))
-        none.keep(head(), response(lease))
-
-        assert (len(table), len(none), none.size) == (0, 0, 0)
-
-    def test_only_successes_enter(self, clock: Clock, lease: Lease) -> None:
-        """Nothing but 200 and 304, with a lease that holds and a record to count by."""
-        table = Table(1 << 20, clock, clock)
-        gone, unknown, unleased = response(lease), response(lease), response(lease)
-        gone.set_status(404)
-        unknown.record = None
-        unleased.lease = None
-        for each in (gone, unknown, unleased):
-            table.keep(head(), each)
-
-        assert len(table) == 0
-
-    def test_the_date_is_the_wall_clocks(self, clock: Clock, lease: Lease) -> None:
-        """It goes by another clock than leases do, and may go backwards."""
-        wall = Clock(0.0)
-        table = Table(1 << 20, clock, wall)
-        table.keep(head(), response(lease))
-        dates = []
-        for seconds in (0, 0.5, 0.5, -1):
-            wall.advance(seconds)
-            answer = table.find(head())
-            assert answer is not None
-            dates.append(answer.data.partition(b"Date: ")[2][:29].decode())
-
-        assert [date[20:] for date in dates] == ["00:00 GMT", "00:00 GMT", "00:01 GMT", "00:00 GMT"]
-        assert dates[0] == "Thu, 01 Jan 1970 00:00:00 GMT"
+    assert len({undated(answer) for answer in [*answers, *again]}) == 1
+    assert server.registry.reads == 1
+    assert await server.counted() == 42
+    assert b"\nmanifuse_coalesced_total 20.0\n" in server.metrics.render()
 
 
-class Kept(Leased):
-    """A response after which the connection goes on."""
+async def test_who_waited_asks_itself_where_the_answer_may_not_be_given_again(server: Server) -> None:
+    """What was changed meanwhile is asked for anew by everybody who waited."""
+    connections = await server.waiting(head(), 3)
+    server.registry.lease.live = False
+    server.registry.leased()
+    server.registry.gate.set()
+    answers = [await connection.answer() for connection in connections]
 
-    @property
-    def keep_alive(self) -> bool:
-        """Say so."""
-        return True
+    assert {answer.partition(b" ")[2][:3] for answer in answers} == {b"200"}
+    assert server.registry.reads == 4
 
 
-def response(lease: Lease, body: bytes = b"{}") -> Leased:
-    """Return what the full path has answered."""
-    answer = Kept(lease, body=body, headers={"Content-Length": str(len(body)), "Age": "0", "Date": "then"})
-    answer.record = Record(Tally(Metrics().merges), None)
-    return answer
+async def test_who_sends_more_while_waiting_is_answered_in_order(server: Server) -> None:
+    """Two heads on one connection are answered one after the other."""
+    connections = await server.waiting(head(), 1)
+    connections[1].writer.write(head(method="HEAD"))
+    await until(lambda: server.registry.reads == 2)
+    server.registry.gate.set()
+    answers = [await connections[1].answer(), await connections[1].answer(is_head=True)]
+
+    assert undated(answers[1]) == undated(answers[0]).partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+
+
+async def test_who_waits_for_one_that_leaves_asks_itself(server: Server) -> None:
+    """The one whose answer is waited for may leave; so may one who waits."""
+    asked, leaving, staying = await server.waiting(head(), 2)
+    leaving.writer.close()
+    asked.writer.close()
+    await until(lambda: server.registry.reads == 2)
+    server.registry.gate.set()
+
+    assert (await staying.answer()).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_nobody_waits_for_long(clock: Clock) -> None:
+    """When its patience ends a head goes the whole way, however long the other still takes."""
+    async with serving(clock, patience=0.02) as server:
+        connections = [await server.connect() for _ in range(3)]
+        server.registry.gate.clear()
+        for connection in connections:
+            connection.writer.write(head())
+        await until(lambda: server.registry.reads == 3)
+        server.registry.gate.set()
+
+        assert [(await connection.answer())[:12] for connection in connections] == [b"HTTP/1.1 200"] * 3
+
+
+async def test_who_waits_when_the_server_stops_is_answered(clock: Clock) -> None:
+    """Requests in flight are finished, those that wait for another's answer, too."""
+    async with serving(clock) as server:
+        connections = await server.waiting(head(), 3)
+        stopping = asyncio.create_task(server.stack.aclose())
+        await until(lambda: server.registry.reads == 4)
+        server.registry.gate.set()
+        answers = [await connection.rest() for connection in connections]
+        await stopping
+
+    assert [answer[:12] for answer in answers] == [b"HTTP/1.1 200"] * 4
 
 
 @pytest.fixture(autouse=True)

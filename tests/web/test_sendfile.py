@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
@@ -16,6 +17,7 @@ import uvloop
 from structlog.testing import capture_logs
 
 from conftest import until
+from patience import HANGING
 from proxy.memory import MemoryRegistry
 from proxy.oci.byterange import Part, select
 from proxy.oci.content import Blob, FileSlice
@@ -93,7 +95,7 @@ def run(loop: Callable[[], asyncio.AbstractEventLoop], filed: Filed, client: Cal
 
 
 async def _limited(work: Coroutine[Any, Any, None]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANGING):
         await work
 
 
@@ -131,6 +133,33 @@ def test_one_connection_many_files(filed: Filed, loop: Callable[[], asyncio.Abst
         await writer.wait_closed()
 
     run(loop, filed, client)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_nothing_is_held_back_behind_a_file(
+    filed: Filed, loop: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a file is sent the kernel waits for whole segments; what comes behind it leaves at once again."""
+    seen: list[tuple[bool, int]] = []
+    cork = sendfile._cork
+
+    def watched(connection: socket.socket, *, on: bool) -> None:
+        cork(connection, on=on)
+        seen.append((on, connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK)))
+
+    monkeypatch.setattr(sendfile, "_cork", watched)
+
+    async def client(host: str, port: int) -> None:
+        reader, writer = await asyncio.open_connection(host, port)
+        for _ in range(2):
+            await ask(writer)
+            assert await answer(reader) == ("HTTP/1.1 200 OK", DATA)
+        writer.close()
+        await writer.wait_closed()
+
+    run(loop, filed, client)
+
+    assert seen == [(True, 1), (False, 0)] * 2
 
 
 @pytest.mark.parametrize("loop", LOOPS)

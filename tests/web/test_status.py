@@ -63,3 +63,41 @@ async def test_only_reading(origin: Origin, start: StartProxy) -> None:
 
     async with proxy.session.post(proxy.admin + "/metrics") as response:
         assert response.status == 405
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("localhost", 200),
+        ("LocalHost:5081", 200),
+        ("127.0.0.1:5081", 200),
+        ("[::1]:5081", 200),
+        ("[::1]", 200),
+        ("10.0.0.7", 200),
+        ("evil.example", 403),
+        ("evil.example:5081", 403),
+        ("localhost.evil.example", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("127.1", 403),
+    ],
+)
+async def test_a_web_page_does_not_read_it(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], host: str, expected: int
+) -> None:
+    """Without a token: a browser here can be told that somebody's name is this machine's, but not to leave it out."""
+    push_pair(origin.registry)
+    proxy = await start(origin, rule=[rule])
+    for path, answered in (("/metrics", expected), ("/explain/kimoqi/alpine:1.0", expected), ("/healthz", 200)):
+        async with proxy.session.get(proxy.admin + path, headers={"Host": host}) as response:
+            assert response.status == answered
+            if answered == 403:
+                assert "admin_token" in (await response.json())["errors"][0]["message"]
+
+
+async def test_with_a_token_it_has_any_name(origin: Origin, start: StartProxy) -> None:
+    """No web page has the token; Prometheus may ask by name."""
+    proxy = await start(origin, admin_token="open sesame")
+    headers = {"Host": "manifuse.example", "Authorization": "Bearer open sesame"}
+
+    async with proxy.session.get(proxy.admin + "/metrics", headers=headers) as response:
+        assert response.status == 200

@@ -1,0 +1,42 @@
+"""The image holds what `pyproject.toml` asks for, and each file of it is known by its hash."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+from packaging.utils import canonicalize_name
+
+from supply.locks import ROOT, needed, read
+
+_PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+_WANTED = {"run": _PROJECT["project"]["dependencies"], "build": _PROJECT["build-system"]["requires"]}
+
+each_lock = pytest.mark.parametrize("name", list(_WANTED))
+
+
+@each_lock
+def test_the_lock_satisfies_the_project(name: str) -> None:
+    """All that is asked for is there, in a version that will do; `make lock` writes it anew."""
+    pins = read(name)
+    wrong = [
+        str(requirement)
+        for requirement in needed(_WANTED[name])
+        if (pin := pins.get(canonicalize_name(requirement.name))) is None or pin.version not in requirement.specifier
+    ]
+    assert not wrong, f"requirements/{name}.lock lacks {wrong}: run `make lock`"
+
+
+@each_lock
+def test_every_file_is_known(name: str) -> None:
+    """No package comes without the hashes of its files."""
+    assert all(pin.hashes for pin in read(name).values())
+
+
+def test_the_image_is_made_of_the_locks() -> None:
+    """Whatever is installed from an index is installed by a lock, with its hashes, and nothing is built for it."""
+    steps = [line for line in (ROOT / "Dockerfile").read_text().splitlines() if line.startswith("RUN ")]
+    installs = [step for step in steps if " install " in step and "--no-index" not in step]
+    assert {step.rpartition("requirements/")[2] for step in installs} == {"run.lock", "build.lock"}
+    assert all("--require-hashes" in step and "--only-binary :all:" in step for step in installs)
+    assert all("--no-build-isolation" in step and "--no-deps" in step for step in steps if " wheel " in step)
