@@ -19,8 +19,9 @@ from typing import Any
 import orjson
 
 from e2e import wire
-from e2e.peers import Daemon, free_port, installed
+from e2e.peers import Daemon, installed
 from loadtest.machine import Cores, pinned
+from ports import free_port
 
 ROOT = Path(__file__).parents[1]
 DISTRIBUTIONS = {"docker-registry": "distribution 2.8", "registry": "distribution 3"}  # what it is, by its command
@@ -37,7 +38,6 @@ http {{
   tcp_nopush on;
   keepalive_timeout 150s;
   keepalive_requests 1000000000;
-  {more}
   types {{}}
   default_type "{media_type}";
   client_body_temp_path {folder}/body;
@@ -45,7 +45,7 @@ http {{
   fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi;
   scgi_temp_path {folder}/scgi;
-  server {{ listen {address}; root {folder}/root; }}
+  server {{ listen {address}; root {folder}/root; {more} }}
 }}
 """
 _DISTRIBUTION = """

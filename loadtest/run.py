@@ -20,7 +20,7 @@ from pathlib import Path
 from e2e.peers import NotReady
 from loadtest import report
 from loadtest.bench import FULL, QUICK, TINY, Bench
-from loadtest.contests import blobs, cold, hot, scale, soak, storm
+from loadtest.contests import blobs, cold, hot, scale, soak, storm, workers
 from loadtest.machine import describe, roomy, share_out
 from loadtest.peers import Missing, Yard
 from loadtest.report import Row
@@ -35,7 +35,7 @@ CONTESTS: Mapping[str, Callable[[Bench], list[Row]]] = {
     "docker-alive": hot.docker_alive,
     "docker-closing": hot.docker_closing,
     "logged": hot.logged,
-    "workers": hot.workers,
+    "workers": workers.workers,
     "cold": cold.merge,
     "herd": cold.herd,
     "cached-blob": blobs.cached,
@@ -95,7 +95,7 @@ def main() -> None:
         rows = [row for name in _names(chosen.plan, chosen.only) for row in contest(name, place)]
     print("\n".join(["", *report.table(rows)]))
     failed = [row for row in rows if row.missing.startswith(FAILED)]
-    if chosen.write and not chosen.only:  # a part of the contests is no reason to forget the others
+    if chosen.write == "SOAK" or (chosen.write and not chosen.only):  # a part is no reason to forget the others
         text = report.markdown(rows, machine, f"make {COMMANDS[chosen.write]}", f"{chosen.write}.svg")
         (HERE / f"{chosen.write}.md").write_text(text)
         (HERE / f"{chosen.write}.svg").write_text(report.svg(rows))

@@ -19,7 +19,7 @@ from loadtest.drive import Answer, Links, links
 from loadtest.heads import podman
 from loadtest.images import READY, RULE, SUFFIXES, VIRTUAL
 from loadtest.peers import DISTRIBUTIONS, Manifuse, Missing, Peer
-from loadtest.report import Row, summary
+from loadtest.report import Row, number, summary
 from loadtest.wrk import Failed
 
 DELAY = 0.02  # seconds before the upstream answers
@@ -152,16 +152,18 @@ def herd(bench: Bench) -> list[Row]:
         summary("cold merge, one client", [1000 * each.merged for each in found], "ms"),
         summary("CPU time of manifuse for a herd", [1000 * each.cpu for each in found], "ms"),
     )
+    every = f"with that HEAD, which asks whether there is an image at the name: {number(median(asked))}"
+    fewer = f"but for that HEAD: {number(median(asked) - 1)}"
     without = f'with `base = "ignore"` in the rule, which spares asking for the name itself: {ignoring[0].asked}'
     return [
         Row(
-            what=f"{plan.clients} clients, one cold tag: upstream requests",
+            what=f"{plan.clients} clients, one cold tag: upstream requests, but for the HEAD of the name itself",
             unit="requests",
             limit=4.0,
             at_least=False,
-            values=asked,
+            values=tuple(each - 1 for each in asked),
             how=how,
-            details=(without,),
+            details=(every, fewer, without),
         ),
         Row(
             what=f"{plan.clients} clients, one cold tag: 99th percentile over the cold merge",

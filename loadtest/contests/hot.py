@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from statistics import median
+
+import bcrypt
 
 from e2e import wire
 from loadtest import cpu, sockets, wrk
 from loadtest.bench import Bench, Run, alternate, busy, ratios, scores, watched
 from loadtest.heads import Head, containerd, docker_cli, podman
 from loadtest.images import RULE, VIRTUAL, push, release
-from loadtest.peers import DISTRIBUTIONS, Missing, Peer, knows
-from loadtest.report import Row, number, summary
+from loadtest.peers import DISTRIBUTIONS, Missing, Peer
+from loadtest.report import Row, summary
 
 TAG = f"/v2/{VIRTUAL}/manifests/0"
+PODMAN = podman().resolve.alive().to("", TAG)
 QUIET = 'log_level = "warning"'
 MANIFUSE, LOGGING, NGINX, CACHING = "manifuse", "manifuse, logging", "nginx", "nginx, open_file_cache"
+COPYING = "nginx, sendfile off"
 _FILES = "open_file_cache max=1000; open_file_cache_valid 60s;"
+_COPIES = "sendfile off; tcp_nopush off;"  # a small file may be read and written faster
+
+_LOGIN = "Basic " + b64encode(b"node:secret").decode()
 
 _PAIR = 'manifuse with `log_level = "warning"`, nginx with `access_log off`: neither logs requests.'
 _DEFAULT = "manifuse with its default log, every request at info into a file; nginx without any."
@@ -39,36 +46,48 @@ class Hot:
 
 
 @contextmanager
-def everyone(bench: Bench, log: str = QUIET, more: str = "", *, logged: bool = False) -> Iterator[dict[str, Peer]]:
-    """Run manifuse and nginx with the same bytes behind the same paths."""
+def everyone(
+    bench: Bench, top: str = QUIET, more: Mapping[str, str] | None = None, *, logged: bool = False, login: str = ""
+) -> Iterator[dict[str, Peer]]:
+    """Run manifuse and nginx with the same bytes behind the same paths.
+
+    Args:
+        top: Lines of manifuse's configuration.
+        more: Other nginxes, with lines of their configuration.
+        login: The `Authorization` that manifuse wants.
+    """
     yard = bench.yard
     with ExitStack() as stack:
         origin = stack.enter_context(yard.origin(1))
-        ours = stack.enter_context(yard.manifuse(origin.address, top=log, rule=RULE))
-        hot = served(ours)
+        ours = stack.enter_context(yard.manifuse(origin.address, top=top, rule=RULE))
+        hot = served(ours, login)
         peers: dict[str, Peer] = {MANIFUSE: ours}
         peers[NGINX] = stack.enter_context(yard.nginx(hot.files, hot.media_type, logged=logged))
-        if more:
-            peers[CACHING] = stack.enter_context(yard.nginx(hot.files, hot.media_type, logged=logged, more=_FILES))
+        for name, lines in (more or {}).items():
+            peers[name] = stack.enter_context(yard.nginx(hot.files, hot.media_type, logged=logged, more=lines))
         if bench.plan.thorough and not logged:
             peers[LOGGING] = stack.enter_context(yard.manifuse(origin.address, rule=RULE))
             served(peers[LOGGING])
         for peer in peers.values():
-            _check(peer, hot)
+            _check(peer, hot, login)
         yield peers
 
 
-def served(peer: Peer) -> Hot:
+def served(peer: Peer, login: str = "") -> Hot:
     """Ask for the tag, so that it is known, and return what it is."""
-    answer = wire.manifest(peer.address, VIRTUAL, "0")
+    answer = wire.request("GET", peer.url + TAG, None, _headers(login))
     if answer.status != 200:
         raise wrk.Failed(f"{peer.address} answered {answer.status} to the tag: {answer.body!r}")
     return Hot(answer.body, str(answer.headers["Content-Type"]), answer.digest)
 
 
-def _check(peer: Peer, hot: Hot) -> None:
+def _headers(login: str) -> dict[str, str]:
+    return {"Accept": wire.INDEXES, **({"Authorization": login} if login else {})}
+
+
+def _check(peer: Peer, hot: Hot, login: str) -> None:
     for path in hot.files:
-        answer = wire.request("GET", peer.url + path, None, {"Accept": wire.INDEXES})
+        answer = wire.request("GET", peer.url + path, None, _headers(login))
         if (answer.status, answer.body, answer.headers["Content-Type"]) != (200, hot.body, hot.media_type):
             raise wrk.Failed(f"{peer.address} serves something else: {answer}")
 
@@ -124,18 +143,21 @@ def rows(runs: Mapping[str, list[Run]], what: str, limit: float, how: str) -> li
 
 def tag_get(bench: Bench) -> list[Row]:
     """Measure a tag with GET, the connection kept."""
-    head = podman().resolve.alive().to("", TAG)
     with ExitStack() as stack:
-        peers = stack.enter_context(everyone(bench, more=_FILES))
+        copying = {COPYING: _COPIES} if bench.plan.thorough else {}
+        peers = stack.enter_context(everyone(bench, more={CACHING: _FILES, **copying}))
         if bench.plan.thorough:
             peers |= _registries(bench, stack, peers[MANIFUSE])
         else:
             peers |= _registries(bench, stack, peers[MANIFUSE], ["docker-registry"])
-        runs = alternate({name: loading(bench, peer, [head]) for name, peer in peers.items()}, bench.plan.repeats)
+        runs = alternate({name: loading(bench, peer, [PODMAN]) for name, peer in peers.items()}, bench.plan.repeats)
     how = "wrk, 32 connections, podman's recorded head without its `Connection: close`."
     found = rows(runs, "hot tag GET, keep-alive, identical heads, 1 worker", 1.0, how)
-    values = ratios(runs[MANIFUSE], runs[CACHING])
-    found.append(Row(what="the same, nginx with open_file_cache", unit="x nginx", values=values, how="The same runs."))
+    for name in (CACHING, *copying):
+        values = ratios(runs[MANIFUSE], runs[name])
+        found.append(
+            Row(what=f"the same, {name.replace(', ', ' with ')}", unit="x nginx", values=values, how="The same runs.")
+        )
     old = DISTRIBUTIONS["docker-registry"]
     behind = "The same runs; the registry serves the list from its own disk, with its descriptors in memory."
     row = Row(what=f"the same, {old}", unit=f"x {old}", limit=40.0, how=behind)
@@ -206,55 +228,20 @@ def docker_closing(bench: Bench) -> list[Row]:
 
 def logged(bench: Bench) -> list[Row]:
     """Measure with everything on that operators have on."""
-    head = podman().resolve.alive().to("", TAG)
-    with everyone(bench, log="", logged=True) as peers:
+    head = replace(PODMAN, headers=(*PODMAN.headers, ("Authorization", _LOGIN)))
+    users = bench.yard.place("users") / "htpasswd"
+    users.write_bytes(b"node:" + bcrypt.hashpw(b"secret", bcrypt.gensalt(10)) + b"\n")
+    access = f'[access]\nmode = "htpasswd"\nhtpasswd = "{users}"\n'
+    with everyone(bench, top=access, logged=True, login=_LOGIN) as peers:
         runs = alternate({name: loading(bench, peer, [head]) for name, peer in peers.items()}, bench.plan.repeats)
-    asks = any(knows(key) for key in ("auth", "access", "users"))
-    without = "" if asks else " This manifuse has no authentication of clients yet, so it is measured without."
     return [
         Row(
-            what="hot tag GET with metrics and access log" + (" (no authentication yet)" if without else ""),
+            what="hot tag GET with metrics, access log and authentication",
             unit="x nginx",
             limit=0.6,
             values=ratios(runs[MANIFUSE], runs[NGINX]),
-            how=f"wrk as for the hot tag; both log every request to a file, manifuse at info, its default.{without}",
+            how="wrk as for the hot tag, with a user name and password in the head, which manifuse checks against a "
+            "file of bcrypt's hashes; both log every request to a file, manifuse at info, its default.",
             details=details(runs),
         )
     ]
-
-
-def workers(bench: Bench) -> list[Row]:
-    """Measure two workers on two cores against one on one."""
-    found = [_workers(bench, hot=True)] if knows("hot") is not None else []
-    return [*found, _workers(bench, hot=False)]
-
-
-def _workers(bench: Bench, *, hot: bool) -> Row:
-    head = podman().resolve.alive().to("", TAG)
-    key = "" if knows("hot") is None else f"hot = {str(hot).lower()}\n"
-    cores, yard = bench.cores, bench.yard
-    with ExitStack() as stack:
-        origin = stack.enter_context(yard.origin(1))
-        contestants = {}
-        for count, where in ((1, cores.server), (2, cores.pair)):
-            top = f"{QUIET}\n{key}workers = {count}"
-            peer = stack.enter_context(yard.manifuse(origin.address, top=top, rule=RULE, cores=where))
-            for _ in range(8):
-                served(peer)  # so that each worker knows it
-            contestants[f"{count} on {len(where)}"] = loading(bench, peer, [head], cores.load_of_pair[-1:])
-        runs = alternate(contestants, bench.plan.repeats)
-    shares = "one core of the two, shared with the second worker" if cores.shared else "a core of its own"
-    one, two = (median(run.score / run.busy for run in runs[name]) for name in ("1 on 1", "2 on 2"))
-    costs = (
-        f"requests for a second of CPU time, two workers over one: {number(two / one)}; twice that is what two cores "
-        "give to a load that takes nothing from them"
-    )
-    return Row(
-        what=f"2 workers on 2 cores over 1, {'hot answers' if hot else 'the full path'}",
-        unit="x",
-        limit=1.7,
-        values=ratios(runs["2 on 2"], runs["1 on 1"]),
-        how=f"wrk as for the hot tag, on {shares}; neither logs requests."
-        + (" What wrk takes from the second worker counts against it." if cores.shared else ""),
-        details=(*details(runs), costs),
-    )
