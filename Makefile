@@ -5,10 +5,17 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: run test lint unit e2e clients conformance crash chaos format schema bench loadtest loadtest-quick soak clean help
+# For every Python that we run on and every machine: the image's isn't the one that this is run with.
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(ARGS)
+BUILD_REQUIRES := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
+
+SECONDS ?= 600
+SEED    ?= $(shell date +%s)
+
+.PHONY: run test lint unit full-path e2e clients conformance crash fuzz chaos format schema bench loadtest loadtest-quick soak audit lock clean help
 
 help:                ## what there is
-	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z0-9-]+: .*##|^[a-z0-9-]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 run: $(STAMP)        ## the demo: two single-arch images, the proxy in front, one merged name
 	$(BIN)/manifuse demo $(ARGS)
@@ -22,7 +29,10 @@ lint: $(STAMP)       ## ruff, mypy strict, import-linter
 	$(BIN)/lint-imports --no-cache
 
 unit: $(STAMP)       ## the tests alone (real peers are used where they are installed)
-	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
+	$(BIN)/pytest -n auto --dist loadgroup --cov --cov-report=term-missing:skip-covered $(ARGS)
+
+full-path: $(STAMP)  ## the tests once more, without hot answers
+	MANIFUSE_TEST_HOT=0 $(BIN)/pytest -n auto --dist loadgroup $(ARGS)
 
 e2e: $(STAMP)        ## only the tests with real registries and clients
 	$(BIN)/pytest -m e2e $(ARGS)
@@ -35,6 +45,9 @@ conformance: $(STAMP) ## the OCI conformance suite, against registries and throu
 
 crash: $(STAMP)      ## kill the service a hundred times under load, and see that it has lost nothing
 	$(BIN)/pytest tests/crash -m 'slow or not slow' $(ARGS)
+
+fuzz: $(STAMP)       ## hostile input for ten minutes, or for SECONDS=…; a finding is repeated with its SEED=…
+	MANIFUSE_FUZZ_SECONDS=$(SECONDS) MANIFUSE_FUZZ_SEED=$(SEED) $(BIN)/pytest tests/fuzz $(ARGS)
 
 chaos: $(STAMP)      ## every way in which a registry fails, between real clients and a real one; writes docs/operations.md
 	$(BIN)/pytest tests/chaos -m 'slow or not slow' $(ARGS)
@@ -49,7 +62,7 @@ schema: $(STAMP)     ## write config/manifuse.schema.json from the settings' typ
 bench: $(STAMP)      ## the cold path against the same requests sent straight to the registry
 	$(BIN)/python loadtest/cold.py $(ARGS)
 
-loadtest: $(STAMP)   ## manifuse against nginx and other registries, about 10 minutes; writes loadtest/RESULTS.md
+loadtest: $(STAMP)   ## manifuse against nginx and other registries, about 13 minutes; writes loadtest/RESULTS.md
 	PYTHONPATH=tests $(BIN)/python -m loadtest.run --write RESULTS $(ARGS)
 
 loadtest-quick: $(STAMP) ## the ratios alone, in about a minute
@@ -57,6 +70,15 @@ loadtest-quick: $(STAMP) ## the ratios alone, in about a minute
 
 soak: $(STAMP)       ## an hour's worth of requests: does memory grow?; writes loadtest/SOAK.md
 	PYTHONPATH=tests $(BIN)/python -m loadtest.run --only soak --write SOAK $(ARGS)
+
+audit: $(STAMP)      ## known vulnerabilities of what the image holds, bandit, licences, and whether the locks are right
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive proxy
+	$(BIN)/pytest --quiet tests/supply
+	PYTHONPATH=tests $(BIN)/python -m supply.advisories requirements/run.lock requirements/build.lock
+
+lock: $(STAMP)       ## write requirements/*.lock from pyproject.toml; ARGS=--upgrade takes newer versions
+	$(COMPILE) pyproject.toml --output-file requirements/run.lock
+	$(BIN)/python -c '$(BUILD_REQUIRES)' | $(COMPILE) - --output-file requirements/build.lock
 
 clean:               ## remove what the targets made
 	rm -rf $(VENV) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
