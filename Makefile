@@ -12,7 +12,7 @@ BUILD_REQUIRES := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb
 SECONDS ?= 600
 SEED    ?= $(shell date +%s)
 
-.PHONY: run test lint unit full-path e2e clients conformance crash fuzz chaos format schema bench loadtest loadtest-quick soak audit lock clean help
+.PHONY: run test lint unit full-path again e2e clients conformance crash fuzz chaos format schema bench loadtest loadtest-quick soak audit lock clean help
 
 help:                ## what there is
 	@grep -E '^[a-z0-9-]+: .*##|^[a-z0-9-]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,6 +33,9 @@ unit: $(STAMP)       ## the tests alone (real peers are used where they are inst
 
 full-path: $(STAMP)  ## the tests once more, without hot answers
 	MANIFUSE_TEST_HOT=0 $(BIN)/pytest -n auto --dist loadgroup $(ARGS)
+
+again: $(STAMP)      ## the tests that failed last, alone and one after another
+	$(BIN)/pytest --verbose --last-failed --last-failed-no-failures none $(ARGS)
 
 e2e: $(STAMP)        ## only the tests with real registries and clients
 	$(BIN)/pytest -m e2e $(ARGS)
