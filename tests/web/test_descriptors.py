@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +12,31 @@ import pytest
 from structlog.testing import capture_logs
 
 from conftest import Clock, until
-from proxy.app import serve
-from proxy.settings.keys import Settings
+from process import running_process
 from proxy.web.descriptors import Shortage
 
 EVENT = "no connection can be taken"
+FEW = 3  # it has more open; with none at all it couldn't even wait until its log can be written
+ORIGIN = """
+[[upstream]]
+name = "origin"
+url = "http://127.0.0.1:1"
+"""
 
 
-@contextmanager
-def no_descriptors() -> Iterator[None]:
-    """Let this process open nothing more."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+def refused(*_: Any) -> int:
+    """Open nothing, as the system does for a process that has too much open."""
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
-def test_it_is_told_once_a_minute() -> None:
+def test_it_is_told_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing as long as there are some; a line when there are none, and none more for a minute."""
     clock = Clock()
     shortage = Shortage(clock)
     with capture_logs() as logs:
         shortage.look()
-        with no_descriptors():
+        with monkeypatch.context() as short:
+            short.setattr(os, "open", refused)
             for _ in range(3):
                 shortage.look()
                 clock.advance(25)
@@ -60,17 +57,13 @@ def test_looking_costs_none() -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
-async def test_the_service_tells(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loop resets connections then without a word."""
-    monkeypatch.setattr("proxy.web.descriptors._LOOK", 0.01)
-    settings: dict[str, Any] = {
-        "listen": "127.0.0.1:0",
-        "admin_listen": "127.0.0.1:0",
-        "cache": {"dir": tmp_path},
-        "upstream": [{"name": "origin", "url": "http://127.0.0.1:1"}],
-    }
-    with capture_logs() as logs:
-        async with serve(Settings.model_validate(settings), clock):
-            await asyncio.sleep(0)
-            with no_descriptors():
-                await until(lambda: EVENT in {log["event"] for log in logs})
+async def test_the_service_tells(tmp_path: Path) -> None:
+    """The loop resets connections then without a word.
+
+    It is a process of its own: in this one threads of other tests' servers wait for descriptors that would be too many.
+    """
+    async with running_process(tmp_path, ORIGIN) as service:
+        soft, hard = resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (FEW, hard))
+        await until(lambda: EVENT in service.log)
+        resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
