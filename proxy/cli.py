@@ -100,8 +100,7 @@ def check_command(config: Path | None, upstream: str | None, *, as_json: bool, s
     rules = f"{len(settings.rule)} rule{'s' if len(settings.rule) != 1 else ''}" if settings.rule else "no rule written"
     click.echo(f"{config or 'configuration'}: ok: {', '.join(u.name for u in settings.upstream)}; {rules}")
     for rule in settings.rules:
-        made_of = [str(source.template) for source in rule.sources] or list(rule.conventions) or ["the name itself"]
-        click.echo(f"  {rule.match}  <-  {', '.join(made_of)}")
+        click.echo(f"  {rule.match}  <-  {rule.made_of}")
 
 
 @main.command("explain")

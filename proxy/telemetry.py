@@ -30,6 +30,7 @@ from prometheus_client import (
     values,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.samples import Sample
 
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -214,13 +215,21 @@ class Metrics:
 
     def render(self) -> bytes:
         """Write all of them as `METRICS_TYPE`."""
+        return generate_latest(self._everybodys())
+
+    def samples(self) -> list[Sample]:
+        """Return all of them: names as Prometheus has them, labels, values."""
+        return [sample for family in self._everybodys().collect() for sample in family.samples]
+
+    def _everybodys(self) -> CollectorRegistry:
+        """Return what has been counted up to now, also by other workers."""
         self.settle()
         folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
         if folder is None:
-            return generate_latest(self._registry)
+            return self._registry
         everybody = CollectorRegistry()
         MultiProcessCollector(everybody, folder)  # type: ignore[no-untyped-call]  # the library's omission
-        return generate_latest(everybody)
+        return everybody
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

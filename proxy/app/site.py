@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
+from proxy import __version__
 from proxy.app.doorkeepers import doorkeeper
 from proxy.app.foundation import Foundation, laid
 from proxy.app.houses import GuardedHouse, personal
@@ -32,6 +33,7 @@ from proxy.virtual.changes import Changes, Effects, nobody
 from proxy.virtual.publish import Publisher
 from proxy.virtual.registry import Directory
 from proxy.web.hooks import Hooks
+from proxy.web.overview import Origin, Overview
 from proxy.web.request import House, OpenHouse
 from proxy.web.token import Token
 
@@ -44,6 +46,7 @@ class Site:
         house: Lets clients in.
         view: What is seen with the credentials of the configuration.
         views: All views that there are now.
+        overview: What the configuration says is served.
         token: The admin port's; None where none is configured.
         upstreams: Asked with the credentials of the configuration.
         retired: Set when somebody else answers from now on.
@@ -54,6 +57,7 @@ class Site:
     changes: Changes
     view: View
     views: Callable[[], Iterable[View]]
+    overview: Overview
     token: Token | None = field(repr=False)
     upstreams: Collection[Upstream]
     retired: asyncio.Event
@@ -151,7 +155,22 @@ async def build(
         upstreams, retired = foundation.upstreams.values(), asyncio.Event()
         house = await _house(stack, foundation, base, changes, views, retired)
         hooks = Hooks(foundation.files.hooks, base.directory.revalidate, metrics)
-        yield Site(house, hooks, changes, base, all_views, foundation.files.admin, upstreams, retired)
+        overview = _overview(settings, clock())
+        yield Site(house, hooks, changes, base, all_views, overview, foundation.files.admin, upstreams, retired)
+
+
+def _overview(settings: Settings, now: float) -> Overview:
+    """Return what *settings*, loaded just now, say is served."""
+    origins = tuple(Origin(each.name, str(each.url.with_user(None))) for each in settings.upstream)
+    return Overview(__version__, now, origins, tuple(_rules(settings)))
+
+
+def _rules(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield the globs over repositories and what they are made of, up to the one that fits all that is left."""
+    for rule in settings.rules_in_force:
+        yield f"{rule.match} on {rule.upstream}" if rule.upstream else rule.match, rule.made_of
+        if rule.match == "**" and not rule.upstream:
+            return
 
 
 async def _house(

@@ -127,6 +127,12 @@ class Rule:
         """Compute the fingerprint."""
         object.__setattr__(self, "fingerprint", hashlib.sha256(repr(self).encode()).hexdigest()[:16])
 
+    @property
+    def made_of(self) -> str:
+        """What a virtual repository is made of, for people."""
+        sources = (f"{each.upstream}: {each.template}".removeprefix(": ") for each in self.sources)
+        return ", ".join([*sources, *self.conventions]) or "the name itself"
+
     def matches(self, upstream: str, repository: Repository) -> bool:
         """Say whether this rule speaks of *repository* on *upstream*."""
         return self.upstream in ("", upstream) and glob.matches(self.match, repository)

@@ -1,4 +1,4 @@
-"""The admin port: health, readiness, metrics, explanations."""
+"""The admin port: an overview, health, readiness, metrics, explanations."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from proxy.oci.errors import Denied, NotFound, RegistryError, Unsupported
 from proxy.telemetry import METRICS_TYPE, Metrics
 from proxy.web.failures import respond
 from proxy.web.hooks import Hooks
+from proxy.web.overview import Overview, page
 from proxy.web.token import AdminUnauthorized, Token
 
 _EXPLAIN: Final = "/explain/"
 _HOOKS: Final = "/hooks/"
 _PROBES: Final = ("/healthz", "/readyz")  # open to everybody: what probes has no token, and they say one word
-_PAGES: Final = "/healthz, /readyz, /metrics, /explain/<repository>:<tag> and /hooks/<upstream>"
+_PAGES: Final = "/, /healthz, /readyz, /metrics, /explain/<repository>:<tag> and /hooks/<upstream>"
 
 
 class Operated(Protocol):
@@ -33,6 +34,11 @@ class Operated(Protocol):
     @property
     def token(self) -> Token | None:
         """What all pages but the probes' want, None where no token is configured."""
+        ...
+
+    @property
+    def overview(self) -> Overview:
+        """What is served."""
         ...
 
     async def explain(self, image: str) -> object:
@@ -114,6 +120,11 @@ class Status:
 
     async def _page(self, path: str) -> web.Response:
         match path:
+            case "/":
+                with self._borrow() as operated:
+                    overview = operated.overview
+                text = page(overview, self._metrics.samples(), ready=self._ready())
+                return web.Response(text=text, headers={"Cache-Control": "no-store"})
             case "/healthz":
                 return web.Response(text="ok\n")
             case "/readyz":

@@ -96,7 +96,15 @@ async def _ask_everything(process: Process) -> None:
 
 async def _look_everywhere(process: Process) -> None:
     """Read what operators read."""
-    for path in ("/healthz", "/readyz", "/metrics", "/explain/kimoqi/alpine:1.0", "/explain/a:b:c", "/hooks/registry"):
+    for path in (
+        "/",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/explain/kimoqi/alpine:1.0",
+        "/explain/a:b:c",
+        "/hooks/registry",
+    ):
         answer = await process.page(path, Authorization=f"Bearer {_CLIENT}")
         _hides(f"{answer.headers}{answer.body!r}", path)
     for name in ("cmdline", "status", "comm"):

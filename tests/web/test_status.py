@@ -45,7 +45,13 @@ async def test_explain_is_json(origin: Origin, start: StartProxy, rule: dict[str
 
 @pytest.mark.parametrize(
     ("path", "expected"),
-    [("/explain/Bad:1", 400), ("/explain/a@sha256:" + "0" * 64, 400), ("/explain/", 400), ("/", 404), ("/v2/", 404)],
+    [
+        ("/explain/Bad:1", 400),
+        ("/explain/a@sha256:" + "0" * 64, 400),
+        ("/explain/", 400),
+        ("/index.html", 404),
+        ("/v2/", 404),
+    ],
 )
 async def test_bad_pages(origin: Origin, start: StartProxy, path: str, expected: int) -> None:
     """What can't be explained, and what isn't there, is an error in words."""
