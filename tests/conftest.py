@@ -141,6 +141,13 @@ def clock() -> Clock:
 
 
 @pytest.fixture
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of our variables, which would lie over every configuration: whoever runs the tests may have set some."""
+    for name in [name for name in os.environ if name.startswith("MANIFUSE_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
 async def origin() -> AsyncIterator[Origin]:
     """An upstream."""
     async with running(Origin()) as one:

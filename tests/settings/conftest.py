@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 
 @pytest.fixture(autouse=True)
-def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever runs the tests may have set variables of ours."""
-    for name in [name for name in os.environ if name.startswith("MANIFUSE_")]:
-        monkeypatch.delenv(name)
+def _bare(bare_environment: None) -> None:
+    """Nothing is read but what a test writes."""
 
 
 @pytest.fixture
