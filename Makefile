@@ -29,10 +29,10 @@ lint: $(STAMP)       ## ruff, mypy strict, import-linter
 	$(BIN)/lint-imports --no-cache
 
 unit: $(STAMP)       ## the tests alone (real peers are used where they are installed)
-	$(BIN)/pytest -n auto --dist loadgroup --cov --cov-report=term-missing:skip-covered $(ARGS)
+	$(BIN)/pytest -n auto --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 full-path: $(STAMP)  ## the tests once more, without hot answers
-	MANIFUSE_TEST_HOT=0 $(BIN)/pytest -n auto --dist loadgroup $(ARGS)
+	MANIFUSE_TEST_HOT=0 $(BIN)/pytest -n auto $(ARGS)
 
 again: $(STAMP)      ## the tests that failed last, alone and one after another
 	$(BIN)/pytest --verbose --last-failed --last-failed-no-failures none $(ARGS)

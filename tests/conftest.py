@@ -21,6 +21,7 @@ from patience import HANGING
 from proxy.app import Site, serve
 from proxy.settings.keys import Settings
 from scripted import Origin, running
+from together import pytest_xdist_make_scheduler  # noqa: F401 - pytest looks for it here
 
 # A loaded machine is no reason for a property to be wrong.
 settings.register_profile("patient", deadline=None)
@@ -30,21 +31,6 @@ settings.load_profile("patient")
 HOT = os.environ.get("MANIFUSE_TEST_HOT", "1") != "0"
 if not HOT:
     os.environ["MANIFUSE_HOT"] = "false"  # in the processes that tests start
-
-
-# What tests of these folders start, daemons and registries, is started once: one worker has each. Of the rest each file
-# has one.
-_TOGETHER = ("chaos", "conformance", "crash", "e2e", "load")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests belong to one worker, where several run them: what a file or a folder sets up is set up once."""
-    tests = Path(__file__).parent
-    for item in items:
-        if item.path.is_relative_to(tests):
-            where = item.path.relative_to(tests)
-            group = where.parts[0] if where.parts[0] in _TOGETHER else str(where)
-            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @dataclass
