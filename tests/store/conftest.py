@@ -1,4 +1,4 @@
-"""Store tests: what the conformance classes assert is explained like any other assertion, and a spool in a folder."""
+"""Store tests: what the conformance classes assert is explained like any other assertion, and a cache folder."""
 
 from __future__ import annotations
 
@@ -9,9 +9,18 @@ from pathlib import Path
 import pytest
 
 from conftest import until
+from proxy.store.disk import Folder
 from store.spooled import World
 
 pytest.register_assert_rewrite("store.conformance")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    """A cache folder."""
+    folder = Folder(tmp_path / "cache")
+    folder.prepare()
+    return folder
 
 
 @pytest.fixture

@@ -39,14 +39,6 @@ LONGEST = Repository("/".join(["a" * 127, "b" * 127]))
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    """A cache folder."""
-    folder = Folder(tmp_path / "cache")
-    folder.prepare()
-    return folder
-
-
-@pytest.fixture
 def unusable(tmp_path: Path) -> Folder:
     """A cache folder that can be neither made nor read, by root either: it would be below a file."""
     (tmp_path / "file").touch()
