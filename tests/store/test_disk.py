@@ -165,8 +165,9 @@ async def test_an_unreadable_record_is_absent(folder: Folder, metadata: DiskMeta
 
 async def test_half_written_files_are_nobody_s_answer(folder: Folder, content: DiskContent) -> None:
     """What a killed process left is never read, and gone after the next start."""
-    (folder.root / "tmp/0123").write_bytes(DATA[:5])
-    (folder.root / "tmp/4567").write_bytes(DATA)
+    killed = f"tmp/{os.getpid()}-0123"  # a process of another start, whose number may be anybody's now
+    (folder.root / f"{killed}-0").write_bytes(DATA[:5])
+    (folder.root / f"{killed}-1").write_bytes(DATA)
 
     assert await content.get(DIGEST) is None
     folder.sweep()
