@@ -1,4 +1,4 @@
-"""Configurations, and the commands called with them, as processes of their own."""
+"""Configurations, and the commands called with them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
+from click.testing import CliRunner
+
 from patience import HANGING
+from proxy.cli import main
 
 CONFIG = """
 listen = "127.0.0.1:0"
@@ -53,6 +57,16 @@ def written(folder: Path, text: str) -> Path:
     path = folder / "manifuse.toml"
     path.write_text(text)
     return path
+
+
+def called(*arguments: str | Path) -> Done:
+    """Run the command in this process, for what comes before anything is asked; logging stays as it was."""
+    kept = structlog.get_config()
+    try:
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    finally:
+        structlog.configure(**kept)
+    return Done(result.exit_code, result.stdout, result.stderr)
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from commands.calls import WRONG, Done, manifuse, written
+from commands.calls import WRONG, Done, called, manifuse, written
 from proxy import __version__
 from proxy.cli import main
 
@@ -58,27 +58,27 @@ async def test_standard_streams_may_be_closed(closed: str, config: Path) -> None
 
 
 @pytest.mark.parametrize("command", [["serve"], ["check"], ["explain", "kimoqi/alpine:1.0"], ["inspect", "alpine"]])
-async def test_without_an_upstream_there_is_nothing_to_do(command: list[str]) -> None:
+def test_without_an_upstream_there_is_nothing_to_do(command: list[str]) -> None:
     """A command that needs a registry says how to name one; exit status 2."""
-    done = await manifuse(*command)
-
-    assert done == Done(2, "", "configuration: upstream: a registry was expected: [[upstream]] or --upstream URL\n")
+    assert called(*command) == Done(
+        2, "", "configuration: upstream: a registry was expected: [[upstream]] or --upstream URL\n"
+    )
 
 
 @pytest.mark.parametrize("command", [["serve"], ["explain", "kimoqi/alpine:1.0"], ["inspect", "kimoqi/alpine:1.0"]])
-async def test_no_command_starts_with_a_wrong_configuration(command: list[str], tmp_path: Path) -> None:
+def test_no_command_starts_with_a_wrong_configuration(command: list[str], tmp_path: Path) -> None:
     """All problems are told as `check` tells them; exit status 2."""
     path = written(tmp_path, WRONG)
 
-    done = await manifuse(*command, "--config", path)
+    done = called(*command, "--config", path)
 
     assert (done.status, done.out) == (2, "")
     assert len(done.err.splitlines()) == 3
     assert all(line.startswith(f"{path}: ") for line in done.err.splitlines())
 
 
-async def test_the_environment_names_the_configuration(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_names_the_configuration(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """MANIFUSE_CONFIG is `--config`."""
     monkeypatch.setenv("MANIFUSE_CONFIG", str(config))
 
-    assert (await manifuse("check")).out.startswith(f"{config}: ok: ")
+    assert called("check").out.startswith(f"{config}: ok: ")

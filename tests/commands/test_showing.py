@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from commands.calls import CONFIG, manifuse, written
+from commands.calls import CONFIG, called, manifuse, written
 from images import push, push_pair, push_referrer
 from proxy.oci import mediatype
 from proxy.oci.reference import Digest
@@ -93,9 +93,9 @@ async def test_an_image_may_be_written_as_clients_write_it(origin: Origin, tmp_p
 
 
 @pytest.mark.parametrize("image", ["Kimoqi/Alpine", "kimoqi//alpine", "kimoqi/alpine:-", "", "a@sha256:0", "ü"])
-async def test_a_name_that_is_none_is_one_sentence(image: str, config: Path) -> None:
+def test_a_name_that_is_none_is_one_sentence(image: str, config: Path) -> None:
     """A malformed image name fails with a sentence and without a trace."""
-    done = await manifuse("inspect", image, "--config", config)
+    done = called("inspect", image, "--config", config)
 
     assert (done.status, done.out) == (1, "")
     assert done.err.startswith("manifuse: ")
