@@ -171,7 +171,8 @@ async def start(tmp_path: Path, clock: Clock) -> AsyncIterator[StartProxy]:
             ]
             cache = {"dir": tmp_path / "cache", "stale_while_revalidate": "0s", **settings.pop("cache", {})}
             ports = {"listen": "127.0.0.1:0", "admin_listen": "127.0.0.1:0", "drain": "1s", "hot": HOT}
-            await settled(tmp_path)
+            if _files(tmp_path):  # else no proxy was here before
+                await settled(tmp_path)
             loaded = Settings.model_validate({"upstream": upstreams, "cache": cache, **ports, **settings})
             service = await stack.enter_async_context(serve(loaded, clock, clock))
             return Proxy(
