@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -23,8 +24,9 @@ def test_files_and_some_folders_have_one_worker_each(tmp_path: Path) -> None:
     (tmp_path / "tests" / "conftest.py").write_text("from together import pytest_xdist_make_scheduler\n")
     (tmp_path / "pytest.ini").write_text(f"[pytest]\npythonpath = {Path(together.__file__).parent}\n")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--verbose", "-n", "2", "-p", "no:cacheprovider", "tests"],
+        [sys.executable, "-m", "pytest", "--verbose", "-p", "xdist", "-n", "2", "tests"],
         cwd=tmp_path,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
         timeout=HANGING,
