@@ -7,7 +7,8 @@ import logging
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -252,24 +253,24 @@ async def _demo(folder: Path, *, once: bool) -> None:
         upstream = UpstreamSettings.model_validate({"name": "memory", "url": serving.url(address)})
         cache = CacheSettings.model_validate({"dir": folder})
         settings = Settings.model_validate({"upstream": [upstream], "cache": cache})
-        for ports in (settings, _any_port(settings)):
-            try:
-                async with serve(ports) as running:
-                    index = await running.site.manifest(f"{demo.VIRTUAL}:{demo.TAG}")
-                    showing.show_demo(
-                        showing.console(), pushed, index, _lines_to_try(running, str(demo.VIRTUAL), str(demo.TAG))
-                    )
-                    if not once:
-                        await stop.wait()
-                    return
-            except OSError:
-                if ports is not settings:
-                    raise  # even a free port can't be had
+        async with _served(settings) as running:
+            index = await running.site.manifest(f"{demo.VIRTUAL}:{demo.TAG}")
+            lines = _lines_to_try(running, str(demo.VIRTUAL), str(demo.TAG))
+            showing.show_demo(showing.console(), pushed, index, lines)
+            if not once:
+                await stop.wait()
 
 
-def _any_port(settings: Settings) -> Settings:
-    """The usual ports may be taken by a real manifuse: then the demo takes free ones."""
-    return settings.model_copy(update={"listen": ("127.0.0.1", 0), "admin_listen": ("127.0.0.1", 0)})
+@asynccontextmanager
+async def _served(settings: Settings) -> AsyncIterator[Running]:
+    """Serve on the usual ports, or on free ones where those are taken, perhaps by a real manifuse."""
+    async with AsyncExitStack() as stack:
+        try:
+            running = await stack.enter_async_context(serve(settings))
+        except OSError:
+            free = {"listen": ("127.0.0.1", 0), "admin_listen": ("127.0.0.1", 0)}
+            running = await stack.enter_async_context(serve(settings.model_copy(update=free)))
+        yield running
 
 
 def _settings(config: Path | None, upstream: str | None, *, as_json: bool = False, **flags: str | None) -> Settings:

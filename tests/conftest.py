@@ -21,6 +21,7 @@ from patience import HANGING
 from proxy.app import Site, serve
 from proxy.settings.keys import Settings
 from scripted import Origin, running
+from together import pytest_xdist_make_scheduler  # noqa: F401 - pytest looks for it here
 
 # A loaded machine is no reason for a property to be wrong.
 settings.register_profile("patient", deadline=None)
@@ -30,21 +31,6 @@ settings.load_profile("patient")
 HOT = os.environ.get("MANIFUSE_TEST_HOT", "1") != "0"
 if not HOT:
     os.environ["MANIFUSE_HOT"] = "false"  # in the processes that tests start
-
-
-# What tests of these folders start, daemons and registries, is started once: one worker has each. Of the rest each file
-# has one.
-_TOGETHER = ("chaos", "conformance", "crash", "e2e", "load")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests belong to one worker, where several run them: what a file or a folder sets up is set up once."""
-    tests = Path(__file__).parent
-    for item in items:
-        if item.path.is_relative_to(tests):
-            where = item.path.relative_to(tests)
-            group = where.parts[0] if where.parts[0] in _TOGETHER else str(where)
-            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @dataclass
@@ -141,6 +127,13 @@ def clock() -> Clock:
 
 
 @pytest.fixture
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of our variables, which would lie over every configuration: whoever runs the tests may have set some."""
+    for name in [name for name in os.environ if name.startswith("MANIFUSE_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
 async def origin() -> AsyncIterator[Origin]:
     """An upstream."""
     async with running(Origin()) as one:
@@ -178,7 +171,8 @@ async def start(tmp_path: Path, clock: Clock) -> AsyncIterator[StartProxy]:
             ]
             cache = {"dir": tmp_path / "cache", "stale_while_revalidate": "0s", **settings.pop("cache", {})}
             ports = {"listen": "127.0.0.1:0", "admin_listen": "127.0.0.1:0", "drain": "1s", "hot": HOT}
-            await settled(tmp_path)
+            if _files(tmp_path):  # else no proxy was here before
+                await settled(tmp_path)
             loaded = Settings.model_validate({"upstream": upstreams, "cache": cache, **ports, **settings})
             service = await stack.enter_async_context(serve(loaded, clock, clock))
             return Proxy(

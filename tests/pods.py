@@ -18,6 +18,8 @@ from patience import HANGING
 
 FOLDER: Final = Path(__file__).parent.parent / "config" / "kubernetes"
 FILES: Final = sorted(FOLDER.glob("*.yaml"))
+README: Final = (FOLDER / "README.md").read_text()
+REGISTRY: Final = "registry.example"  # the name that they have for the reader's own
 
 Document = dict[str, Any]
 
@@ -161,3 +163,8 @@ def put(folder: Path, files: Mapping[str, bytes]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (folder / name).write_bytes(content)
+
+
+def fenced(language: str) -> list[str]:
+    """Return the README's blocks in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import tomllib
 from collections.abc import Iterator
@@ -26,6 +25,8 @@ from proxy.oci.reference import Repository, parse_image
 from proxy.settings.keys import Settings, UpstreamSettings, json_schema
 from proxy.settings.load import load
 from signing import pem, rsa_key
+
+pytestmark = pytest.mark.usefixtures("bare_environment")
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "config"
@@ -138,13 +139,6 @@ MEANINGS: dict[tuple[str, str], dict[str, str]] = {
         "registry/team/app:1.0": "base",
     },
 }
-
-
-@pytest.fixture(autouse=True)
-def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever runs the tests may have set variables of ours."""
-    for name in [name for name in os.environ if name.startswith("MANIFUSE_")]:
-        monkeypatch.delenv(name)
 
 
 def plan(settings: Settings, image: str) -> Plan:

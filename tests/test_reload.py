@@ -16,6 +16,7 @@ import pytest
 import structlog
 from pydantic import SecretStr
 
+from commands.calls import listening, started
 from conftest import Clock, until
 from images import ARM, push_pair
 from patience import HANGING
@@ -26,7 +27,6 @@ from proxy.serving import reload_when
 from proxy.settings.keys import Settings, TlsSettings
 from proxy.settings.load import Problem, SettingsInvalid
 from scripted import Origin, hang, once, status, waits_for
-from test_cli import listening, started
 
 TAG = "/v2/kimoqi/alpine/manifests/1.0"
 

@@ -1,8 +1,6 @@
 """A registry with known content, and what a healthy proxy makes of it."""
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -16,12 +14,8 @@ from e2e.peers import Client, Registry, Workshop
 
 @pytest.fixture(scope="session")
 def workshop() -> Iterator[Workshop]:
-    """Make folders with short names for the peers' state, gone at the end."""
-    with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as folder:
-
-        def make(name: str) -> Path:
-            return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=folder))
-
+    """Folders for the peers' state."""
+    with peers.workshop("chaos-") as make:
         yield make
 
 

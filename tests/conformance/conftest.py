@@ -1,14 +1,13 @@
 """Runs of the suite, against a registry and against manifuse in front of it."""
 
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from conformance import report
-from e2e import gopeers
+from e2e import gopeers, peers
 from e2e.peers import Workshop
 
 READING = "only reading"
@@ -26,12 +25,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def workshop() -> Iterator[Workshop]:
-    """Make folders with short names for the peers' state, gone at the end."""
-    with tempfile.TemporaryDirectory(prefix="oci-", ignore_cleanup_errors=True) as folder:
-
-        def make(name: str) -> Path:
-            return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=folder))
-
+    """Folders for the peers' state."""
+    with peers.workshop("oci-") as make:
         yield make
 
 

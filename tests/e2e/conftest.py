@@ -5,7 +5,6 @@ they fail instead. See `.ci/run`.
 """
 
 import os
-import tempfile
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -58,12 +57,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session")
 def workshop() -> Iterator[Workshop]:
-    """Make folders for the peers' state: short names, because sockets are in them, and gone at the end."""
-    with tempfile.TemporaryDirectory(prefix="e2e-", ignore_cleanup_errors=True) as folder:
-
-        def make(name: str) -> Path:
-            return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=folder))
-
+    """Folders for the peers' state."""
+    with peers.workshop("e2e-") as make:
         yield make
 
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,17 @@ Workshop = Callable[[str], Path]  # makes a folder for the state of a peer that 
 
 # `.ci/peers` puts the peers here that it builds itself.
 BIN = Path(os.environ.get("MANIFUSE_BIN", "/var/cache/manifuse-e2e/bin"))
+
+
+@contextmanager
+def workshop(prefix: str) -> Iterator[Workshop]:
+    """Make folders for the peers' state: short names, because sockets are in them, and gone at the end."""
+    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
+
+        def make(name: str) -> Path:
+            return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=folder))
+
+        yield make
 
 
 class NotReady(Exception):

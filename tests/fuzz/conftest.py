@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from fuzz.plan import SECONDS, SEED
@@ -15,7 +13,5 @@ def pytest_report_header() -> str:
 
 
 @pytest.fixture(autouse=True)
-def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment would lie over every configuration that is read."""
-    for name in [name for name in os.environ if name.startswith("MANIFUSE_")]:
-        monkeypatch.delenv(name)
+def _bare(bare_environment: None) -> None:
+    """Nothing is read but what a test writes."""

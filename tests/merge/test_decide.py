@@ -1,8 +1,10 @@
+"""What is decided on what came of the sources."""
+
+from __future__ import annotations
+
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from merge.builders import (
     BASE,
@@ -19,53 +21,16 @@ from merge.builders import (
     plan_for,
     platform,
     single,
-    template,
-    written,
 )
-from proxy.merge.decide import Hold, Pass, Refuse, Serve, Verdict, decide, part_of_base
-from proxy.merge.entry import Entry, Part
+from merge.verdicts import ARM, DENIED, FOUND_ARM, FOUND_X86, SLOW, X86, error, served, verdict
+from proxy.merge.decide import Hold, Serve
 from proxy.merge.freshness import Freshness
 from proxy.merge.index import render
-from proxy.merge.outcome import Failed, Found, Outcome, SingleImage
-from proxy.merge.plan import Plan, Source, plan_companion
-from proxy.merge.rule import PASSTHROUGH, Base, Learned, OnPartial, Rule, Trust
-from proxy.oci.errors import (
-    BadAnswer,
-    ManifestUnknown,
-    NoAnswer,
-    Overloaded,
-    Refused,
-    RegistryError,
-    TimedOut,
-    Unreachable,
-)
+from proxy.merge.outcome import Outcome
+from proxy.merge.plan import Source
+from proxy.merge.rule import PASSTHROUGH, Base, Learned, OnPartial, Trust
+from proxy.oci.errors import BadAnswer, NoAnswer, Overloaded, Refused, RegistryError, Unreachable
 from proxy.oci.mediatype import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX
-from proxy.oci.reference import Tag
-
-X86, ARM = written("x86", "linux/amd64"), written("arm", "linux/arm64")
-FOUND_X86, FOUND_ARM = single(X86, "linux/amd64"), single(ARM, "linux/arm64")
-SIGNATURE = Tag("sha256-" + "a" * 64 + ".sig")
-SLOW, DENIED = TimedOut("it took longer than 5 s"), Refused("401 unauthorized")
-AMD64, ARM64 = image("amd64", "linux/amd64"), image("arm64", "linux/arm64/v8")
-
-
-def verdict(
-    *outcomes: Outcome, rule: Rule = RULE, previous: Entry | None = None, age: float = 0.0, plan: Plan | None = None
-) -> Verdict:
-    """Decide on what came of the sources of *rule*."""
-    return decide(plan or plan_for(rule), outcomes, previous, age=age, freshness=Freshness())
-
-
-def served(found: Verdict) -> list[str]:
-    """Return the platforms of an index that is served."""
-    assert isinstance(found, Serve), found
-    return [text for part in found.parts for text in part.platforms]
-
-
-def error(found: Verdict) -> RegistryError:
-    """Return the error of a refusal."""
-    assert isinstance(found, Refuse), found
-    return found.error
 
 
 def test_both_found_is_served() -> None:
@@ -258,125 +223,6 @@ def test_nothing_runnable_says_why() -> None:
     assert "it is not a runnable image" in error(verdict(artifact(X86), absent(ARM), absent(BASE))).message
 
 
-# What stands at the name itself; what comes of it with passthrough and with merge, both sources being there.
-WHOLE = many(BASE, AMD64, image("s390x", "linux/s390x"))
-
-
-@pytest.mark.parametrize(
-    ("base", "at_the_name", "decided"),
-    [
-        (Base.PASSTHROUGH, WHOLE, Pass),
-        (Base.PASSTHROUGH, single(BASE, "linux/s390x"), ["linux/amd64", "linux/arm64/v8", "linux/s390x"]),
-        (Base.PASSTHROUGH, single(BASE, "linux/amd64"), ["linux/amd64", "linux/arm64/v8"]),
-        (Base.PASSTHROUGH, artifact(BASE), Pass),
-        (Base.PASSTHROUGH, absent(BASE), ["linux/amd64", "linux/arm64/v8"]),
-        (Base.PASSTHROUGH, failed(BASE, SLOW), Refuse),
-        (Base.MERGE, WHOLE, ["linux/amd64", "linux/arm64/v8", "linux/s390x"]),
-        (Base.MERGE, single(BASE, "linux/s390x"), ["linux/amd64", "linux/arm64/v8", "linux/s390x"]),
-        (Base.MERGE, artifact(BASE), Pass),
-        (Base.MERGE, absent(BASE), ["linux/amd64", "linux/arm64/v8"]),
-        (Base.MERGE, failed(BASE, SLOW), Refuse),
-    ],
-)
-def test_base_is_passed_or_merged(base: Base, at_the_name: Outcome, decided: type[Verdict] | list[str]) -> None:
-    """An index at the name is its author's, unless the rule merges it; a single image joins in the last place."""
-    found = verdict(FOUND_X86, FOUND_ARM, at_the_name, rule=replace(RULE, base=base))
-
-    if isinstance(decided, list):
-        assert served(found) == decided
-    else:
-        assert isinstance(found, decided)
-
-
-@pytest.mark.parametrize(("conjecture", "status"), [(True, 404), (False, 403)])
-def test_refused_companion_is_unknown_where_its_place_is_a_conjecture(status: int, *, conjecture: bool) -> None:
-    """Registries refuse repositories that don't exist; one that is known to be there means what it says."""
-    plan = plan_companion(RULE, "hub", BASE.repository, SIGNATURE, ("hub", BASE.repository), conjecture=conjecture)
-    asked = replace(BASE, tag=SIGNATURE)
-
-    assert error(verdict(failed(asked, DENIED), plan=plan)).status == status
-    assert error(verdict(failed(asked, SLOW), plan=plan)).status == 503
-    assert isinstance(verdict(many(asked, AMD64), plan=plan), Pass)
-    assert isinstance(verdict(failed(asked, DENIED), plan=plan, previous=entry(single(asked))), Hold)
-
-
-def test_ignored_base_is_no_part_of_it() -> None:
-    """`ignore` merges the sources alone; nothing is ever passed through."""
-    rule = replace(RULE, base=Base.IGNORE)
-
-    assert served(verdict(FOUND_X86, FOUND_ARM, rule=rule)) == ["linux/amd64", "linux/arm64/v8"]
-    assert error(verdict(absent(X86), absent(ARM), rule=rule)).status == 404
-
-
-@pytest.mark.parametrize("base", [WHOLE, single(BASE, "linux/amd64"), single(BASE), artifact(BASE)])
-@pytest.mark.parametrize("mode", [Base.PASSTHROUGH, Base.MERGE])
-def test_name_alone_is_passed_through(base: Found, mode: Base) -> None:
-    """Where no source exists, what stands at the name is served as it is; a merged index alone is made anew."""
-    found = verdict(absent(X86), absent(ARM), base, rule=replace(RULE, base=mode))
-
-    if mode is Base.MERGE and base is WHOLE:
-        assert served(found) == ["linux/amd64", "linux/s390x"]
-    else:
-        assert isinstance(found, Pass)
-        assert found.found is base
-
-
-@pytest.mark.parametrize("trouble", [failed(X86, SLOW), failed(X86, DENIED)])
-def test_index_at_the_name_needs_no_sources(trouble: Outcome) -> None:
-    """Its author already merged: trouble with a source that isn't used is no trouble."""
-    found = verdict(trouble, FOUND_ARM, WHOLE)
-
-    assert isinstance(found, Pass)
-    assert found.default_child == AMD64
-
-
-def test_passed_index_keeps_its_children_as_its_only_part() -> None:
-    """The entry of a name that is passed through has one part, the name."""
-    part = part_of_base(WHOLE)
-
-    assert part == Part("hub", *BASE.place[1:], WHOLE.descriptor.digest, WHOLE.kind.children)
-
-
-def unread(cause: RegistryError) -> Found:
-    """Return an image at the name whose config couldn't be read."""
-    base = single(BASE)
-    return replace(base, kind=SingleImage(None, unread=cause))
-
-
-def test_a_lone_image_is_passed_through_unread() -> None:
-    """Nobody asks what it is for, so that nobody has to know."""
-    base = unread(SLOW)
-
-    assert verdict(absent(X86), absent(ARM), base) == Pass(base)
-
-
-@pytest.mark.parametrize(
-    ("others", "rule"),
-    [
-        ((FOUND_X86, absent(ARM)), RULE),
-        ((failed(X86, SLOW), absent(ARM)), RULE),
-        ((absent(X86), absent(ARM)), replace(RULE, require=(platform("linux/amd64"),))),
-        ((absent(X86), absent(ARM)), replace(RULE, on_partial=OnPartial.FAIL)),
-    ],
-)
-def test_what_is_unread_is_no_answer_where_it_matters(others: tuple[Outcome, ...], rule: Rule) -> None:
-    """Beside sources, or where platforms are insisted on, it would be part of an index, and nobody knows as what."""
-    cause = BadAnswer("not JSON")
-
-    assert "not JSON" in error(verdict(*others, unread(cause), rule=rule)).message
-
-
-def test_lone_base_is_merged_where_platforms_are_required() -> None:
-    """A single image can't be all that a rule requires; the index says what is missing."""
-    rule = replace(RULE, require=(platform("linux/amd64"), platform("linux/arm64")))
-    found = verdict(absent(X86), absent(ARM), single(BASE, "linux/amd64"), rule=rule)
-
-    assert isinstance(found, Serve)
-    assert served(found) == ["linux/amd64"]
-    assert len(found.missing) == 1
-    assert found.missing[0].startswith("linux/arm64 is missing (")
-
-
 @pytest.mark.parametrize(
     ("require", "arm", "missing"),
     [
@@ -490,115 +336,3 @@ def test_refusal_counts_where_nothing_was_found() -> None:
 def test_refused_source_that_was_written_is_no_conjecture() -> None:
     """Somebody wrote it down, so it exists."""
     assert error(verdict(FOUND_X86, failed(ARM, DENIED), absent(BASE))).status == 403
-
-
-_children = st.lists(st.sampled_from([AMD64, ARM64, attestation(AMD64), image("v6", "linux/arm/v6")]), max_size=4)
-
-
-def answers(of: Source) -> st.SearchStrategy[Outcome]:
-    """Return anything that may come of asking *of*."""
-    return st.one_of(
-        st.just(absent(of)),
-        st.sampled_from([failed(of, each) for each in (SLOW, DENIED, BadAnswer("HTML"), Overloaded("429"))]),
-        st.sampled_from([single(of, each) for each in ("", "linux/amd64", "linux/arm64", "linux/arm/v7")]),
-        _children.map(lambda children: many(of, *children)),
-        st.just(artifact(of)),
-    )
-
-
-rules = st.builds(
-    lambda explicit, **changes: replace(RULE if explicit else GUESSING, **changes),
-    st.booleans(),
-    base=st.sampled_from(Base),
-    trust=st.sampled_from(Trust),
-    on_partial=st.sampled_from(OnPartial),
-    require=st.sampled_from([(), (platform("linux/amd64"),), (platform("linux/arm64"), platform("linux/amd64"))]),
-)
-
-
-@st.composite
-def situations(draw: st.DrawFn) -> tuple[Plan, list[Outcome], Entry | None, float]:
-    """Draw a plan, what came of its sources, and what was served before."""
-    plan = plan_for(draw(rules))
-    sources = plan.sources[:4] if plan.rule.sources else (guessed("x86", "linux/amd64"), guessed("arm", "linux/arm64"))
-    asked = (*sources, *((plan.base,) if plan.base else ()))
-    outcomes = [draw(answers(each)) for each in asked]
-    seen = draw(st.lists(st.sampled_from(asked), unique=True))
-    previous = entry(*(single(each) for each in seen)) if seen else None
-    return plan, outcomes, previous, draw(st.sampled_from([0.0, 299.0, 400.0, 80_000.0, 1e6]))
-
-
-@given(situations())
-def test_no_answer_never_makes_a_new_index(situation: tuple[Plan, list[Outcome], Entry | None, float]) -> None:
-    """Any source without an answer: the last good generation or an error, never a smaller index (law 4).
-
-    The exception is what its author already made whole: an index or an artifact at the name itself.
-    """
-    plan, outcomes, previous, age = situation
-    found = verdict(*outcomes, plan=plan, previous=previous, age=age)
-
-    if any(isinstance(outcome, Failed) and isinstance(outcome.error, NoAnswer) for outcome in outcomes):
-        assert isinstance(found, Hold | Refuse | Pass)
-        assert not isinstance(found, Pass) or found.found.source == plan.base
-        assert not isinstance(found, Refuse) or found.error.status in {403, 502, 503}
-
-
-@given(situations())
-def test_refusal_never_takes_away_what_was_served(situation: tuple[Plan, list[Outcome], Entry | None, float]) -> None:
-    """A source of the last generation that is refused now is held or refused, never left out (law 4)."""
-    plan, outcomes, previous, age = situation
-    places = previous.digests() if previous else {}
-    found = verdict(*outcomes, plan=plan, previous=previous, age=age)
-
-    if any(isinstance(o, Failed) and isinstance(o.error, Refused) and o.source.place in places for o in outcomes):
-        assert not isinstance(found, Serve)
-        assert not isinstance(found, Refuse) or found.error.status == 403
-
-
-@given(situations())
-def test_every_situation_has_a_sound_verdict(situation: tuple[Plan, list[Outcome], Entry | None, float]) -> None:
-    """What is served was found just now; 404 means that nobody failed; the default child is one of the children."""
-    plan, outcomes, previous, age = situation
-    found = verdict(*outcomes, plan=plan, previous=previous, age=age)
-
-    match found:
-        case Serve():
-            assert {part.place for part in found.parts} == {o.source.place for o in outcomes if isinstance(o, Found)}
-            assert found.default_child is None or found.default_child in [c for p in found.parts for c in p.children]
-        case Pass():
-            assert found.found in outcomes
-        case Hold():
-            assert found.entry is previous
-        case Refuse(error=ManifestUnknown()):
-            assert not any(isinstance(o, Failed) and isinstance(o.error, NoAnswer) for o in outcomes)
-        case Refuse():
-            assert any(isinstance(o, Failed) for o in outcomes)
-
-
-@given(situations())
-def test_deciding_twice_decides_the_same(situation: tuple[Plan, list[Outcome], Entry | None, float]) -> None:
-    """No clock, no chance: two replicas that see the same do the same (law 2)."""
-    plan, outcomes, previous, age = situation
-    once, again = (verdict(*outcomes, plan=plan, previous=previous, age=age) for _ in range(2))
-
-    assert type(once) is type(again)
-    if isinstance(once, Serve):
-        assert once == again
-
-
-def test_explicit_source_may_be_the_base_itself() -> None:
-    """A rule that names the virtual name as its amd64 source asks and merges it as that."""
-    rule = replace(RULE, sources=(template("{repository}", "linux/amd64"), template("{repository}-arm", "linux/arm64")))
-    named = plan_for(rule).sources[0]
-
-    assert served(verdict(single(named, "linux/amd64"), FOUND_ARM, rule=rule)) == ["linux/amd64", "linux/arm64/v8"]
-    assert served(verdict(many(named, AMD64, ARM64), absent(ARM), rule=rule)) == ["linux/amd64"]
-
-
-def test_default_child_is_never_an_index() -> None:
-    """A client that accepts no index can't take one that is within another."""
-    nested = replace(image("nested", "linux/amd64"), media_type=OCI_INDEX)
-    passed = verdict(absent(X86), absent(ARM), many(BASE, nested, image("amd64", "linux/amd64")))
-
-    assert isinstance(passed, Pass)
-    assert passed.default_child == image("amd64", "linux/amd64")

@@ -39,14 +39,6 @@ LONGEST = Repository("/".join(["a" * 127, "b" * 127]))
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    """A cache folder."""
-    folder = Folder(tmp_path / "cache")
-    folder.prepare()
-    return folder
-
-
-@pytest.fixture
 def unusable(tmp_path: Path) -> Folder:
     """A cache folder that can be neither made nor read, by root either: it would be below a file."""
     (tmp_path / "file").touch()
@@ -173,8 +165,9 @@ async def test_an_unreadable_record_is_absent(folder: Folder, metadata: DiskMeta
 
 async def test_half_written_files_are_nobody_s_answer(folder: Folder, content: DiskContent) -> None:
     """What a killed process left is never read, and gone after the next start."""
-    (folder.root / "tmp/0123").write_bytes(DATA[:5])
-    (folder.root / "tmp/4567").write_bytes(DATA)
+    killed = f"tmp/{os.getpid()}-0123"  # a process of another start, whose number may be anybody's now
+    (folder.root / f"{killed}-0").write_bytes(DATA[:5])
+    (folder.root / f"{killed}-1").write_bytes(DATA)
 
     assert await content.get(DIGEST) is None
     folder.sweep()

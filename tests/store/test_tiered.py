@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -24,14 +23,6 @@ from store.conformance import (
     an_entry,
     what_was_learned,
 )
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    """A cache folder."""
-    folder = Folder(tmp_path)
-    folder.prepare()
-    return folder
 
 
 @pytest.fixture

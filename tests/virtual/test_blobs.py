@@ -12,23 +12,12 @@ import pytest
 from multidict import CIMultiDict
 
 from conftest import Proxy, StartProxy
-from images import ARM, VIRTUAL, X86, push, push_pair
+from images import VIRTUAL, X86, push, push_pair
 from proxy.oci.reference import Digest, Repository
 from scripted import Origin, html, once, running, status, truncated
+from virtual.bigblob import BIG, arrives, blob_path
 
 TAG = "/v2/kimoqi/alpine/manifests/1.0"
-BIG = b"0123456789abcdef" * 100_000
-
-
-def blob_path(digest: str) -> str:
-    """Return the path of a blob under the virtual name."""
-    return f"/v2/kimoqi/alpine/blobs/{digest}"
-
-
-@pytest.fixture
-def big(origin: Origin) -> Digest:
-    """A blob of 1.6 MB in one of the sources."""
-    return origin.registry.add_blob(ARM, BIG)
 
 
 async def test_blobs_come_from_the_source_that_owns_them(
@@ -334,17 +323,7 @@ async def test_an_empty_blob(origin: Origin, start: StartProxy, rule: dict[str, 
 async def test_blobs_flow_while_they_come(origin: Origin, start: StartProxy, rule: dict[str, Any], big: Digest) -> None:
     """The first bytes reach the client before the upstream has sent the last."""
     gate = asyncio.Event()
-
-    async def slow(request: aiohttp.web.BaseRequest) -> aiohttp.web.StreamResponse:
-        response = aiohttp.web.StreamResponse(headers=CIMultiDict({"Content-Length": str(len(BIG))}))
-        await response.prepare(request)
-        await response.write(BIG[:500_000])
-        await response.write(BIG[500_000:1_000_000])
-        await gate.wait()
-        await response.write(BIG[1_000_000:])
-        return response
-
-    origin.fail("GET .*/blobs/", slow)
+    origin.fail("GET .*/blobs/", arrives(gate))
     proxy = await start(origin, rule=[rule])
 
     assert await _first_and_rest(proxy, big, gate) == BIG

@@ -219,17 +219,22 @@ async def test_what_was_pruned_comes_back_when_it_is_used(
     assert (await by_digest(again, index.headers["Docker-Content-Digest"])).body == index.body
 
 
+async def lost(proxy: Proxy, cache: Path) -> Answer:
+    """Ask for the tag, take the file of its index away, and return what was answered."""
+    index = await proxy.get(TAG)
+    await settled(cache)
+    (cache / "content/blobs" / index.headers["Docker-Content-Digest"].replace(":", "/")).unlink()
+    return index
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 async def test_an_index_that_was_lost_is_written_again(
     origin: Origin, start: StartProxy, rule: dict[str, Any], cache: Path, method: str
 ) -> None:
     """A tag whose index's file is gone is answered all the same: the index follows from its children."""
     push_pair(origin.registry)
-    index = await (await start(origin, rule=[rule])).get(TAG)
-    await settled(cache)
+    index = await lost(await start(origin, rule=[rule]), cache)
     digest = index.headers["Docker-Content-Digest"]
-    await settled(cache)
-    (cache / "content/blobs" / digest.replace(":", "/")).unlink()
     with capture_logs() as logs:
         answer = await (await start(origin, rule=[rule])).get(TAG, method)
 
@@ -244,11 +249,7 @@ async def test_an_index_that_can_not_be_written_again_is_made_anew(
 ) -> None:
     """Where what is kept of a tag no longer gives the index that was lost, the registries are asked."""
     push_pair(origin.registry)
-    index = await (await start(origin, rule=[rule])).get(TAG)
-    await settled(cache)
-    digest = index.headers["Docker-Content-Digest"]
-    await settled(cache)
-    (cache / "content/blobs" / digest.replace(":", "/")).unlink()
+    index = await lost(await start(origin, rule=[rule]), cache)
     (entry,) = files(cache, "tags")
     entry.write_bytes(entry.read_bytes().replace(b'"variant":"v8"', b'"variant":"v9"'))
     proxy = await start(origin, rule=[rule])

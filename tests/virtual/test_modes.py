@@ -14,22 +14,11 @@ from conftest import Clock, Proxy, StartProxy, until
 from images import ARM, X86, push_pair
 from proxy.oci.reference import Digest, Repository
 from scripted import Origin, hang, once, reset, running, status, truncated, waits_for
+from virtual.bigblob import BIG, arrives, blob_path
 
 TAG = "/v2/kimoqi/alpine/manifests/1.0"
-BIG = b"0123456789abcdef" * 100_000
 REDIRECT = {"blobs": "redirect"}
 CACHE = {"blobs": "cache"}
-
-
-def blob_path(digest: str) -> str:
-    """Return the path of a blob under the virtual name."""
-    return f"/v2/kimoqi/alpine/blobs/{digest}"
-
-
-@pytest.fixture
-def big(origin: Origin) -> Digest:
-    """A blob of 1.6 MB in one of the sources."""
-    return origin.registry.add_blob(ARM, BIG)
 
 
 async def kept(folder: Path, digest: Digest) -> None:
@@ -281,17 +270,7 @@ async def test_the_headers_of_a_range_far_behind_are_early(
 ) -> None:
     """A client that wants the end of a cold blob hears at once that it is coming."""
     gate = asyncio.Event()
-
-    async def slow(request: aiohttp.web.BaseRequest) -> aiohttp.web.StreamResponse:
-        response = aiohttp.web.StreamResponse(headers={"Content-Length": str(len(BIG))})
-        await response.prepare(request)
-        await response.write(BIG[:500_000])
-        await response.write(BIG[500_000:1_000_000])
-        await gate.wait()
-        await response.write(BIG[1_000_000:])
-        return response
-
-    origin.fail("GET .*/blobs/", slow)
+    origin.fail("GET .*/blobs/", arrives(gate))
     proxy = await start(origin, rule=[rule], upstream=CACHE, request_budget="5s")
     async with proxy.session.get(proxy.url + blob_path(big), headers={"Range": "bytes=-10"}) as response:
         assert response.headers["Content-Range"] == "bytes 1599990-1599999/1600000"

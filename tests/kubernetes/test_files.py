@@ -1,45 +1,24 @@
-"""What `config/kubernetes` shows works: the API takes it, its parts and the image agree, and it serves."""
+"""What `config/kubernetes` shows: the API takes it, its parts, the image and its README agree."""
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
-import tomllib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 
-import bcrypt
-import orjson
 import pytest
 import yaml
 from kubernetes_validate import ValidationError, validate  # type: ignore[import-untyped]
 from kubernetes_validate.utils import all_versions  # type: ignore[import-untyped]
 from packaging.version import Version
 
-from certificates import Authority
 from dockerfile import pairs, told
-from e2e import peers
-from images import push
-from pods import FILES, FOLDER, Container, Document, Pod, documents, pods, put, the
-from private import Private, basic
-from process import Process, running_process
+from pods import FILES, FOLDER, README, REGISTRY, Container, Pod, documents, fenced, pods, the
 from proxy import __version__
-from proxy.merge.route import Address, route
-from proxy.oci import mediatype
-from proxy.oci.reference import Repository
 from proxy.settings.keys import Settings
-from proxy.settings.load import load
-from scripted import Origin
 
-README = (FOLDER / "README.md").read_text()
 RESULTS = (FOLDER.parent.parent / "loadtest" / "RESULTS.md").read_text()
-REGISTRY = "registry.example"
 IMAGE = f"{REGISTRY}/manifuse:{__version__}"
-TAG = "/v2/team/app/manifests/1.0"
 DOWNLOADS = {"node-mirror": 32, "service": 200, "sidecar": 16}  # at once, that the memory has to be enough for
 GOOD_KEYS = {"docker-registry": [".dockerconfigjson"], "tls": ["tls.crt", "tls.key"]}
 
@@ -53,29 +32,6 @@ each_container = pytest.mark.parametrize(
     "container",
     [pytest.param(each, id=f"{pod.file.stem}-{name}") for pod in pods() for name, each in pod.containers.items()],
 )
-
-
-@pytest.fixture(autouse=True)
-def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever runs the tests may have set variables of ours."""
-    for name in [name for name in os.environ if name.startswith("MANIFUSE_")]:
-        monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def settings(pod: Pod, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """What manifuse reads in the container: the file that is mounted, and the environment over it."""
-    file = tmp_path / "manifuse.toml"
-    file.write_text(pod.configuration)
-    for name, value in pod.manifuse.environment.items():
-        if name.startswith("MANIFUSE_"):
-            monkeypatch.setenv(name, value)
-    return load(file)
-
-
-def fenced(language: str) -> list[str]:
-    """Return the README's blocks in a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
 def secrets() -> dict[tuple[str, str], list[str]]:
@@ -346,242 +302,3 @@ def test_prometheus_finds_the_admin_port() -> None:
     assert scrape["kubernetes_sd_configs"][0]["namespaces"]["names"] == [the("service").namespace]
     assert relabel["regex"] in the("service").manifuse.ports
     assert f"the namespace `{let_in}`" in README
-
-
-# What is written on nodes
-
-
-def container(name: str) -> Container:
-    """Return an init container of the node mirror."""
-    return the("node-mirror").containers[name]
-
-
-@pytest.fixture
-def certs(tmp_path: Path) -> Path:
-    """The folder in which containerd looks, empty."""
-    folder = tmp_path / "etc/containerd/certs.d"
-    folder.mkdir(parents=True)
-    return folder
-
-
-def tell(root: Path, registries: str | None = None) -> str:
-    """Run the init container that tells containerd, and return what it printed."""
-    teller = container("tell-containerd")
-    if registries is not None:
-        teller = Container({**teller.spec, "env": [{"name": "REGISTRIES", "value": registries}]}, teller.pod)
-    done = teller.run(root)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return done.stdout
-
-
-def snapshot(folder: Path) -> dict[str, bytes | None]:
-    """Return all that is in a folder."""
-    return {str(each.relative_to(folder)): each.read_bytes() if each.is_file() else None for each in folder.rglob("*")}
-
-
-@pytest.mark.parametrize("pod", [the("node-mirror")], ids=["node-mirror"])
-def test_containerd_is_told_of_the_mirror(certs: Path, tmp_path: Path, settings: Settings) -> None:
-    """A fresh node gets a hosts.toml that leads to where the mirror listens, and to the registry after it."""
-    printed = tell(tmp_path)
-    written = tomllib.loads((certs / REGISTRY / "hosts.toml").read_text())
-
-    assert written == {
-        "host": {
-            "http://{}:{}".format(*settings.listen): {"capabilities": ["pull", "resolve"], "dial_timeout": "500ms"}
-        }
-    }
-    assert set(snapshot(certs)) == {REGISTRY, f"{REGISTRY}/hosts.toml"}
-    assert printed.strip().endswith(f"{REGISTRY}/hosts.toml is written")
-    assert route(settings.names, Address(host="127.0.0.1:5080", namespaces=(REGISTRY,)), Repository("team/app")) == (
-        "registry",
-        "team/app",
-    )
-
-
-def test_a_second_run_changes_nothing(certs: Path, tmp_path: Path) -> None:
-    """Each start of the pod does it again; what an older version wrote is written anew, what was dropped stays."""
-    tell(tmp_path, f"{REGISTRY} dropped.example:5000")
-    first = snapshot(certs)
-    mine = certs / REGISTRY / "hosts.toml"
-    mine.write_text(mine.read_text().splitlines()[0] + "\nserver = 'https://of-an-older-version.example'\n")
-    tell(tmp_path, REGISTRY)
-
-    assert snapshot(certs) == first
-    assert f"{certs / 'dropped.example:5000' / 'hosts.toml'}" in map(str, certs.rglob("*"))
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [("hosts.toml", 'server = "https://elsewhere.example"\n'), ("hosts.toml", ""), ("ca.crt", "a certificate\n")],
-)
-def test_what_somebody_else_wrote_stays(certs: Path, tmp_path: Path, name: str, content: str) -> None:
-    """A folder that isn't ours is left as it is, certificates included, which a hosts.toml would put out of force."""
-    put(certs / REGISTRY, {name: content.encode()})
-    before = snapshot(certs)
-    printed = tell(tmp_path, f"{REGISTRY} other.example")
-    after = snapshot(certs)
-
-    assert f"{REGISTRY} is somebody else's, and stays as it is" in printed
-    assert {name: each for name, each in after.items() if not name.startswith("other.example")} == before
-    assert "other.example/hosts.toml" in after
-
-
-def test_a_run_that_was_killed_is_gone_on_with(certs: Path, tmp_path: Path) -> None:
-    """What it left, half a file or an empty folder, keeps nobody from writing."""
-    (certs / REGISTRY).mkdir()
-    (certs / ".manifuse").write_text("# Written by")
-    tell(tmp_path)
-
-    assert set(snapshot(certs)) == {REGISTRY, f"{REGISTRY}/hosts.toml"}
-    tomllib.loads((certs / REGISTRY / "hosts.toml").read_text())
-
-
-def test_no_registry_is_no_file(certs: Path, tmp_path: Path) -> None:
-    """Without any name nothing is written."""
-    tell(tmp_path, "")
-
-    assert snapshot(certs) == {}
-
-
-def test_a_folder_that_can_t_be_written_to_stops_the_pod(tmp_path: Path) -> None:
-    """The mirror isn't taken for well where containerd knows nothing of it."""
-    assert container("tell-containerd").run(tmp_path / "nowhere").returncode != 0
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-def test_the_cache_is_given_to_who_writes_it(tmp_path: Path) -> None:
-    """A folder that the kubelet has made is the image's user's afterwards, with the one power that this takes."""
-    folder = tmp_path / "var/lib/manifuse"
-    folder.mkdir(parents=True)
-    for _ in range(2):
-        done = container("own-cache").run(tmp_path)
-
-        assert (done.returncode, done.stderr) == (0, "")
-        assert "{0.st_uid}:{0.st_gid}".format(folder.stat()) == told("USER")[0].value
-
-
-# Served for real
-
-
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    """Who issues the certificate."""
-    return Authority()
-
-
-@pytest.fixture
-def registry(origin: Origin) -> Private:
-    """A private registry with the two images that everything here merges."""
-    push(origin.registry, "team/app-x86", platform="linux/amd64")
-    push(origin.registry, "team/app-arm", platform="linux/arm64")
-    private = Private({"puller": ("",), "alice": ("team/",), "bob": ("other/",)})
-    private.guard(origin)
-    return private
-
-
-@asynccontextmanager
-async def started(
-    pod: Pod, root: Path, origin: Origin, authority: Authority, configuration: str | None = None
-) -> AsyncIterator[Process]:
-    """Start what a pod starts, with its volumes below *root*, on free ports, in front of *origin*."""
-    manifuse = pod.manifuse
-    login = {"username": "puller", "password": "puller1"}
-    pair = authority.server()
-    held = {
-        "manifuse-registry": {".dockerconfigjson": orjson.dumps({"auths": {origin.url: login}})},
-        "manifuse-tls": {"tls.crt": pair.certificate, "tls.key": pair.key},
-        "manifuse-users": {"htpasswd": b"nodes:" + bcrypt.hashpw(b"nodes1", bcrypt.gensalt(4)) + b"\n"},
-        "manifuse-admin": {"token": b"the token\n"},
-    }
-    for path, name in manifuse.mounts.items():
-        secret = pod.volumes[name].get("secret", {})
-        put(Path(f"{root}{path}"), held[secret["secretName"]] if secret else {})
-    here = manifuse.here(configuration or pod.configuration, root)
-    url = f'url = "https://{REGISTRY}"'
-    assert url in here
-    environment = {name: manifuse.here(value, root) for name, value in manifuse.environment.items() if name != "PATH"}
-    ports = {"MANIFUSE_LISTEN": "127.0.0.1:0", "MANIFUSE_ADMIN_LISTEN": "127.0.0.1:0"}
-    async with running_process(
-        root,
-        here.replace(url, f'url = "{origin.url}"\naliases = ["{REGISTRY}"]'),
-        {**environment, **ports},
-        authority.trusting() if "[tls]" in here else True,
-    ) as process:
-        yield process
-
-
-async def platforms(process: Process, path: str = TAG, **headers: str) -> list[str]:
-    """Pull a tag, and return which platforms its index has."""
-    answer = await process.get(path, Accept=f"{mediatype.DOCKER_LIST}, {mediatype.OCI_INDEX}", **headers)
-    assert answer.status == 200, answer.body
-    entries = orjson.loads(answer.body)["manifests"]
-    return ["{os}/{architecture}".format(**each["platform"]) for each in entries]
-
-
-BOTH = ["linux/amd64", "linux/arm64"]
-
-
-async def test_the_node_mirror_serves(tmp_path: Path, origin: Origin, registry: Private, authority: Authority) -> None:
-    """Merged as containerd asks a mirror, and by the mirror's own address; kept on the node's disk."""
-    pod = the("node-mirror")
-    async with started(pod, tmp_path, origin, authority) as process:
-        assert await platforms(process, f"{TAG}?ns={REGISTRY}") == BOTH
-        assert await platforms(process) == BOTH
-        for probe in pod.manifuse.probes.values():
-            assert (await process.page(probe["path"])).status == 200
-    assert list((tmp_path / "var/lib/manifuse/content/blobs/sha256").iterdir())
-
-
-async def test_the_service_serves(tmp_path: Path, origin: Origin, registry: Private, authority: Authority) -> None:
-    """Over TLS, to whoever has a login; metrics to whoever has the token, and probes without."""
-    pod = the("service")
-    async with started(pod, tmp_path, origin, authority) as process:
-        assert process.url.scheme == "https"
-        assert (await process.get(TAG)).status == 401
-        assert await platforms(process, Authorization=basic("nodes")) == BOTH
-        for probe in pod.manifuse.probes.values():
-            assert (await process.page(probe["path"])).status == 200
-        assert (await process.page("/metrics")).status == 401
-        assert (await process.page("/metrics", Authorization="Bearer the token")).status == 200
-
-
-async def test_the_service_serves_with_the_registry_s_accounts(
-    tmp_path: Path, origin: Origin, registry: Private, authority: Authority
-) -> None:
-    """With the README's lines in place of the file's own, each login gets what the registry lets it read."""
-    (instead,) = fenced("toml")
-    sections = re.split(r"^(?=\[)", the("service").configuration, flags=re.MULTILINE)
-    kept = "".join(each for each in sections if not each.startswith(("[access]", "[[upstream]]")))
-    async with started(the("service"), tmp_path, origin, authority, kept + instead) as process:
-        assert (await process.get(TAG)).status == 401
-        assert await platforms(process, Authorization=basic("alice")) == BOTH
-        assert (await process.get(TAG, Authorization=basic("bob"))).status in (403, 404)
-
-
-async def test_the_job_beside_it_pulls(tmp_path: Path, origin: Origin, registry: Private, authority: Authority) -> None:
-    """The job's own command brings both architectures, where skopeo is installed."""
-    peers.command("skopeo")
-    pod = the("sidecar")
-    async with started(pod, tmp_path, origin, authority) as process:
-        address = f"{process.url.host}:{process.url.port}"
-        spec: Document = yaml.safe_load(
-            yaml.safe_dump(pod.containers["skopeo"].spec).replace("127.0.0.1:5080", address)
-        )
-        (tmp_path / "work").mkdir()
-        done = await asyncio.to_thread(Container(spec, pod).run, tmp_path)
-
-        assert done.returncode == 0, done.stderr
-        assert await platforms(process) == BOTH
-    index: Any = orjson.loads((tmp_path / "work/app/manifest.json").read_bytes())
-    children = [f"{each['digest'].partition(':')[2]}.manifest.json" for each in index["manifests"]]
-    assert len(children) == 2
-    assert all((tmp_path / "work/app" / child).is_file() for child in children)
-
-
-def test_the_sidecar_is_asked_for_where_it_listens() -> None:
-    """The job names the address that only its own pod has."""
-    pod = the("sidecar")
-
-    assert f"docker://{pod.manifuse.environment['MANIFUSE_LISTEN']}/team/app:1.0" in pod.containers["skopeo"].words
-    assert pod.manifuse.spec["restartPolicy"] == "Always"
