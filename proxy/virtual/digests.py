@@ -71,9 +71,9 @@ class Digests:
             try:
                 until = await self._permissions.manifest(partial(self._where, virtual, location, manifest))
             except (NotFound, Refused) as no:
-                location = await self._theirs(virtual, location, digest, no)
-                asking = self._permitted_anew(virtual, location, manifest, no)
-                until = await self._budget.spend(asking, f"{virtual.repository}@{digest}")
+                asking = self._theirs(virtual, location, digest, no)
+                location = await self._budget.spend(asking, f"{virtual.repository}@{digest}")
+                until = await self._permitted_anew(virtual, location, manifest, no)
             await self._learn_blobs(virtual, (location.upstream, location.repository), manifest)
             await self._history.used_digest(virtual, manifest)
             self._leases.grant(lease, self._clock(), since=None, until=until)
