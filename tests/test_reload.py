@@ -23,6 +23,7 @@ from patience import HANGING
 from private import Private, basic
 from proxy.app import Running, serve
 from proxy.oci.access import read_basic
+from proxy.oci.reference import Digest
 from proxy.serving import reload_when
 from proxy.settings.keys import Settings, TlsSettings
 from proxy.settings.load import Problem, SettingsInvalid
@@ -346,6 +347,41 @@ async def test_who_came_in_late_gets_nothing_again(
         assert (await late, await entries("alice")) == (2, 1)
         gates["bob"].set()
         await longest
+
+
+@pytest.mark.parametrize("blobs", ["stream", "cache"])
+async def test_what_clients_had_is_not_everybodys_when_nobody_is_asked_any_more(
+    origin: Origin, rule: dict[str, Any], tmp_path: Path, clock: Clock, blobs: str
+) -> None:
+    """What was found with a client's own credentials is theirs: whoever knows its digest gets what ours may read.
+
+    It is there again for those who may read it when they are asked again, and an index of ours with it (law 3).
+    """
+    push_pair(origin.registry)
+    Private({"alice": ("",)}).guard(origin)
+    personal = settings(origin, tmp_path, *rule["sources"], credentials="client", blobs=blobs)
+    async with serve(personal, clock) as running, aiohttp.ClientSession() as session:
+        url = "http://{}:{}".format(*running.registry)
+
+        async def get(path: str, who: str | None = None) -> tuple[int, bytes]:
+            headers = {"Authorization": who} if who else {}
+            async with session.get(url + path, headers=headers) as response:
+                return response.status, await response.read()
+
+        alice, name = basic("alice"), TAG.removesuffix("manifests/1.0")
+        _, index = await get(TAG, alice)
+        paths = [f"{name}manifests/{Digest.of(index)}"]
+        for child in orjson.loads(index)["manifests"]:
+            paths.append(f"{name}manifests/{child['digest']}")
+            manifest = orjson.loads((await get(paths[-1], alice))[1])
+            paths += [f"{name}blobs/{blob['digest']}" for blob in (manifest["config"], *manifest["layers"])]
+        assert {(await get(path, alice))[0] for path in paths} == {200}
+
+        await running.reload(lambda: settings(origin, tmp_path, *rule["sources"], blobs=blobs))
+        assert {(await get(path))[0] for path in [TAG, *paths]} == {403}
+
+        await running.reload(lambda: personal)
+        assert await get(paths[0], alice) == (200, index)
 
 
 async def test_a_configuration_that_is_loaded_often_lets_the_folder_be_pruned(

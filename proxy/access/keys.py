@@ -74,7 +74,7 @@ def _jwks(data: bytes) -> Iterator[Key]:
     try:
         document: Any = json.loads(data)
         entries = document.get("keys", [document])
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return
     for entry in entries if isinstance(entries, list) else []:
         if not isinstance(entry, dict) or entry.get("use", "sig") != "sig":
@@ -83,7 +83,7 @@ def _jwks(data: bytes) -> Iterator[Key]:
             raise ValueError("there is a secret key in it: only the token service should have that")
         try:
             loaded = jwt.PyJWK(entry)
-        except jwt.PyJWTError as error:
+        except (jwt.PyJWTError, NotImplementedError, TypeError) as error:  # of an `alg` that is none, and of no word
             raise ValueError(f"a key of the set can't be used: {type(error).__name__}") from None
         yield _key(loaded.key, entry)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -168,7 +169,6 @@ async def _stores(
             error=str(error),
         )
         return _in_memory(memory)
-    urls = {upstream.name: str(upstream.url) for upstream in settings.upstream}
     history = settings.cache.history
     uses = Uses(noting(history), clock)
     line = Behind()
@@ -180,7 +180,21 @@ async def _stores(
     stack.push_async_callback(settle)
     content = TieredContent(MemoryContent(memory), DiskContent(folder), uses, line)
     await stack.enter_async_context(behind(Pruner(folder, history, metrics, upkeep.pruning, clock=clock).run()))
-    return content, TieredMetadata(MemoryMetadata(memory), DiskMetadata(folder, urls), uses, line), folder
+    return (
+        content,
+        TieredMetadata(MemoryMetadata(memory), DiskMetadata(folder, _registries(settings.upstream)), uses, line),
+        folder,
+    )
+
+
+def _registries(upstreams: Sequence[UpstreamSettings]) -> dict[str, str]:
+    """Return what is kept of each upstream by: its URL, and its name where others have the same.
+
+    They may have other credentials, and then what was said to one is no answer of another.
+    """
+    urls = {each.name: str(each.url) for each in upstreams}
+    often = Counter(urls.values())
+    return {name: url if often[url] == 1 else f"{url} {name}" for name, url in urls.items()}
 
 
 def _in_memory(memory: Shared) -> tuple[Content, Metadata, Folder | None]:

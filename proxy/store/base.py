@@ -38,12 +38,14 @@ class Location:
     Attributes:
         upstream: Empty for an index that is our own.
         body: Such an index itself, where its content may not be on disk yet: one file is durable sooner than two.
+        personal: Whether a client's own credentials found it: it tells nothing to whoever is asked for no proof.
     """
 
     upstream: str
     repository: Repository
     media_type: str
     body: bytes = field(default=b"", repr=False)
+    personal: bool = False
 
 
 class Metadata(Protocol):

@@ -56,7 +56,8 @@ def location(document: Json) -> Location:
     """Read a location."""
     repository = Repository.parse(document["repository"])
     body = str(document.get("body", "")).encode()
-    return Location(str(document["upstream"]), repository, str(document["media_type"]), body)
+    personal = bool(document.get("personal"))
+    return Location(str(document["upstream"]), repository, str(document["media_type"]), body, personal)
 
 
 def learned(document: Json) -> Learned:

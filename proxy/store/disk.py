@@ -190,14 +190,14 @@ class DiskContent:
 class DiskMetadata:
     """Metadata as small JSON files.
 
-    They are named after the upstream's URL, not its name in the configuration: what one registry said must
+    They are named after the upstream's URL, not its name in the configuration alone: what one registry said must
     not answer for another that took its name.
     """
 
-    def __init__(self, folder: Folder, urls: Mapping[str, str]) -> None:
-        """Keep below *folder*; *urls* has the URL of every upstream by name."""
+    def __init__(self, folder: Folder, registries: Mapping[str, str]) -> None:
+        """Keep below *folder*; *registries* has the URL of every upstream by name, and what else tells it apart."""
         self._folder = folder
-        self._urls = urls
+        self._registries = registries
 
     async def entry(self, virtual: Virtual, tag: Tag) -> Entry | None:
         """Return the last good generation of a tag."""
@@ -260,7 +260,8 @@ class DiskMetadata:
 
     def _path(self, kind: str, virtual: Virtual, suffix: str = "") -> str:
         """Name a record's file by a hash: names may be too long for a file system, or differ only in case."""
-        name = f"{self._urls[virtual.upstream]} {virtual.repository}{suffix}"  # a URL may have a path, but no space
+        # A URL may have a path, but no space.
+        name = f"{self._registries[virtual.upstream]} {virtual.repository}{suffix}"
         key = hashlib.sha256(name.encode()).hexdigest()
         return f"{kind}/{key}.json"
 

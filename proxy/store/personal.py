@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from proxy.merge.entry import Entry
 from proxy.merge.rule import Learned
 from proxy.oci.reference import Digest, Tag
@@ -12,7 +14,8 @@ class PersonalMetadata:
     """What tags stand for and which names exist is *own*, as upstreams said it to one caller; the rest is *shared*.
 
     Where a digest was seen is no secret that a proof of the right to read there wouldn't guard, and has to outlast
-    a restart: an index of ours is nowhere else.
+    a restart: an index of ours is nowhere else. It also outlasts the mode of access: who is asked for no proof then
+    learns nothing of it, so it is marked.
     """
 
     def __init__(self, own: Metadata, shared: Metadata) -> None:
@@ -40,15 +43,16 @@ class PersonalMetadata:
 
     async def location(self, virtual: Virtual, digest: Digest) -> Location | None:
         """Return where a manifest's digest was last found, by whomever."""
-        return await self._shared.location(virtual, digest)
+        found = await self._shared.location(virtual, digest)
+        return None if found is None else replace(found, personal=False)
 
     async def keep_location(self, virtual: Virtual, digest: Digest, location: Location) -> None:
         """Keep where *digest* is. It lasts when this returns."""
-        await self._shared.keep_location(virtual, digest, location)
+        await self._shared.keep_location(virtual, digest, replace(location, personal=True))
 
     async def remember_location(self, virtual: Virtual, digest: Digest, location: Location) -> None:
         """Keep where *digest* is, which could be found again."""
-        await self._shared.remember_location(virtual, digest, location)
+        await self._shared.remember_location(virtual, digest, replace(location, personal=True))
 
     async def drop_location(self, virtual: Virtual, digest: Digest) -> None:
         """Forget where *digest* is."""

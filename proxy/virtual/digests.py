@@ -71,8 +71,9 @@ class Digests:
             try:
                 until = await self._permissions.manifest(partial(self._where, virtual, location, manifest))
             except (NotFound, Refused) as no:
-                location = await self._theirs(virtual, location, digest, no)
-                until = await self._permissions.manifest(partial(self._where, virtual, location, manifest))
+                asking = self._theirs(virtual, location, digest, no)
+                location = await self._budget.spend(asking, f"{virtual.repository}@{digest}")
+                until = await self._permitted_anew(virtual, location, manifest, no)
             await self._learn_blobs(virtual, (location.upstream, location.repository), manifest)
             await self._history.used_digest(virtual, manifest)
             self._leases.grant(lease, self._clock(), since=None, until=until)
@@ -90,21 +91,38 @@ class Digests:
         fetch = self._fetches.join((virtual, digest), lambda: self._fetch(virtual, digest, location))
         return await self._budget.spend(fetch, f"{virtual.repository}@{digest}")
 
-    async def _where(self, virtual: Virtual, location: Location, manifest: Manifest) -> list[tuple[Place, Digest]]:
-        """Return whose manifest this is: of an index of our own, whose are all that it names."""
+    async def _permitted_anew(
+        self, virtual: Virtual, location: Location, manifest: Manifest, no: NotFound | Refused
+    ) -> float:
+        """Return until when the caller may read *manifest* where it is for them. Raises *no* where they may not."""
+        try:
+            return await self._permissions.manifest(partial(self._where, virtual, location, manifest, anew=True))
+        except (NotFound, Refused):
+            raise no from None
+
+    async def _where(
+        self, virtual: Virtual, location: Location, manifest: Manifest, *, anew: bool = False
+    ) -> list[tuple[Place, Digest]]:
+        """Return whose manifest this is: of an index of our own, whose are all that it names.
+
+        Args:
+            anew: Whether its children are to be looked for, whatever others have found: one after the other, so that
+                the first that isn't there for this caller ends it.
+        """
         if location.upstream:
             return [((location.upstream, location.repository), manifest.descriptor.digest)]
         document = parse(manifest.body, manifest.descriptor.media_type)
         children = [child.digest for child in document.manifests] if isinstance(document, Index) else []
-        return [(await self._owner(virtual, child), child) for child in children]
+        find = self._search if anew else self._owner
+        return [(await find(virtual, child), child) for child in children]
 
     async def _theirs(self, virtual: Virtual, location: Location, digest: Digest, no: NotFound | Refused) -> Location:
         """Return where else a manifest is that somebody else has seen where this caller may not read.
 
-        Raises *no* where it is nowhere else for them.
+        An index of our own is nowhere else, though its children may be. Raises *no* where it is nowhere else for them.
         """
         if not location.upstream:
-            raise no
+            return location
         try:
             place = await self._search(virtual, digest)
         except (NotFound, Refused):

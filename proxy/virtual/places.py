@@ -85,9 +85,12 @@ class Places:
         return places
 
     async def manifest(self, virtual: Virtual, digest: Digest) -> Location | None:
-        """Return where a manifest was last found. Raises `Unreadable` where that may be known."""
+        """Return where a manifest was last found. Raises `Unreadable` where that may be known.
+
+        What was found with credentials that may do more than ours isn't known.
+        """
         found = await self._durable.location(virtual, digest)
-        return found if found is None or found.upstream in ("", *self._upstreams) else None
+        return found if found and not found.personal and found.upstream in ("", *self._upstreams) else None
 
     async def known(self, virtual: Virtual, digest: Digest) -> Location | None:
         """Return where a manifest was last found, as far as that can be read."""

@@ -27,6 +27,7 @@ from proxy.virtual.places import Place, Places
 from proxy.virtual.subjects import Subjects
 
 _MISSING_PARTS: Final = (400, 404, 422)  # what registries answer to a manifest that names what they don't have
+_MAX_DEPTH: Final = 4  # indexes within indexes that are brought along
 
 _log: Final = structlog.get_logger("push")
 
@@ -177,32 +178,41 @@ class Pushes:
             document = parse(body, write.headers.get("Content-Type", ""))
         except BadAnswer:
             return False
+        done = set[Digest]()
         if isinstance(document, Index):
-            found = [await self._adopt_manifest(virtual, child.digest, target) for child in document.manifests]
+            found = [await self._adopt_manifest(virtual, child.digest, target, done) for child in document.manifests]
         else:
-            found = [await self._adopt_blob(virtual, blob.digest, target) for blob in document.blobs]
+            found = [await self._adopt_blob(virtual, blob.digest, target, done) for blob in document.blobs]
         return any(found)
 
-    async def _adopt_manifest(self, virtual: Virtual, digest: Digest, target: Place) -> bool:
+    async def _adopt_manifest(
+        self, virtual: Virtual, digest: Digest, target: Place, done: set[Digest], depth: int = 0
+    ) -> bool:
+        """Bring a manifest along with all that it names, each once: indexes may name the same a thousand times."""
+        if digest in done or depth > _MAX_DEPTH:
+            return False
         location = await self._places.known(virtual, digest)
         if location is None or not location.upstream or (location.upstream, location.repository) == target:
             return False
+        done.add(digest)
         manifest = await self._digests.manifest(virtual, digest)
         document = parse(manifest.body, manifest.descriptor.media_type)
         if isinstance(document, Index):
             for child in document.manifests:
-                await self._adopt_manifest(virtual, child.digest, target)
+                await self._adopt_manifest(virtual, child.digest, target, done, depth + 1)
         else:
             source = (location.upstream, location.repository)
-            for blob in document.blobs:
-                await self._copier.blob(blob.digest, source, target)
+            for each in dict.fromkeys(blob.digest for blob in document.blobs if blob.digest not in done):
+                await self._copier.blob(each, source, target)
+                done.add(each)
         await self._copier.manifest(manifest, target)
         return True
 
-    async def _adopt_blob(self, virtual: Virtual, digest: Digest, target: Place) -> bool:
+    async def _adopt_blob(self, virtual: Virtual, digest: Digest, target: Place, done: set[Digest]) -> bool:
         place = await self._places.blob(virtual, digest)
-        if place is None or place == target:
+        if place is None or place == target or digest in done:
             return False
+        done.add(digest)
         await self._copier.blob(digest, place, target)
         await self._places.keep_blobs(virtual, [digest], target)
         return True

@@ -313,3 +313,19 @@ async def test_where_one_found_it_is_not_where_all_look(
         proxy = await start(origin, rule=[rule], upstream={"credentials": "client"}, access={"mode": "upstream"})
         for who, wanted in ((CAROL, 200), (basic("dave"), 200), (BOB, 403), (CAROL, 200)):
             assert await statuses(proxy, [path], who) == {wanted}
+
+
+async def test_an_index_is_each_callers_wherever_they_may_read_its_children(
+    private: Private, origin: Origin, start: StartProxy
+) -> None:
+    """What a caller was told of can be pulled, also where others have found its children in places of their own."""
+    for suffix in ("x86", "amd64"):
+        push(origin.registry, f"kimoqi/alpine-{suffix}", text="same")
+    private.rights |= {"dave": ("kimoqi/alpine-amd64", "kimoqi/alpine-arm"), "erin": ("kimoqi/alpine-arm",)}
+    rule = {"match": "kimoqi/*", "conventions": ["repository-suffix"]}
+    proxy = await start(origin, rule=[rule], upstream={"credentials": "client"}, access={"mode": "upstream"})
+    dave, erin = basic("dave"), basic("erin")
+    told = {(await proxy.get(TAG, Authorization=who)).headers["Docker-Content-Digest"] for who in (dave, ALICE)}
+    (digest,) = told
+    for who, wanted in ((dave, 200), (ALICE, 200), (erin, 403), (dave, 200)):
+        assert await statuses(proxy, [f"/v2/kimoqi/alpine/manifests/{digest}"], who) == {wanted}

@@ -7,7 +7,9 @@ kept, after a permission was revoked and while the upstream is down.
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
+import bcrypt
 import orjson
 import pytest
 
@@ -107,3 +109,42 @@ async def test_a_recent_permission_counts_while_it_is_down(
     origin.fail("", status(503))
     assert await statuses(process, paths, ALICE) == {200}
     assert await statuses(process, paths, BOB) == {503}
+
+
+TWICE = """
+[access]
+mode = "htpasswd"
+htpasswd = "{users}"
+[[access.allow]]
+users = ["alice"]
+[[access.allow]]
+users = ["bob"]
+upstream = "public"
+[[upstream]]
+name = "private"
+url = "{url}"
+credentials = {{ username = "alice", password = "alice1" }}
+blobs = "{blobs}"
+default = true
+[[upstream]]
+name = "public"
+url = "{url}"
+credentials = {{ username = "bob", password = "bob1" }}
+blobs = "{blobs}"
+[[rule]]
+match = "kimoqi/alpine"
+sources = [{{ image = "{{repository}}-x86:{{tag}}" }}, {{ image = "{{repository}}-arm:{{tag}}" }}]
+"""
+
+
+@pytest.mark.parametrize("blobs", ["stream", "cache"])
+async def test_one_registry_under_two_names(
+    launch: StartProcess, origin: Origin, private: Private, tmp_path: Path, blobs: str
+) -> None:
+    """What was asked for with the credentials of one is no answer of the other one, whose credentials may do less."""
+    users = tmp_path / "users"
+    hashes = {name: bcrypt.hashpw(f"{name}1".encode(), bcrypt.gensalt(4)).decode() for name in ("alice", "bob")}
+    users.write_text("".join(f"{name}:{hashed}\n" for name, hashed in hashes.items()))
+    process = await launch(TWICE.format(users=users, url=origin.url, blobs=blobs))
+    paths = [f"{path}?ns=public" for path in await pulled(process, ALICE)]
+    assert await statuses(process, paths, BOB) == {403}

@@ -212,6 +212,12 @@ from settings.texts import UPSTREAM, problems_of
             id="credentials that all clients would share",
         ),
         pytest.param(
+            '[access]\nmode = "upstream"\n[[upstream]]\nname = "a"\nurl = "https://a.example"\ncredentials = "client"\n'
+            '[[upstream]]\nname = "b"\nurl = "https://b.example"\nclient_certificate = "c"',
+            'upstream[1].client_certificate: credentials = "client" was expected beside it',
+            id="a certificate beside clients",
+        ),
+        pytest.param(
             '[[upstream]]\nname = "a"\nurl = "https://a.example"\ncredentials = "client"',
             'upstream[0].credentials: "client" goes with access.mode = "upstream"',
             id="the client's credentials in another mode",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -153,11 +154,11 @@ class MetadataConformance:
         assert await metadata.entry(HERE, V1) is None
 
     async def test_a_location_comes_back(self, metadata: Metadata) -> None:
-        """The last location of a digest comes back; an empty upstream means an index of our own."""
+        """The last location of a digest comes back; an empty upstream means an index of our own, and whose it is."""
         await metadata.keep_location(HERE, DIGEST, a_location())
-        await metadata.keep_location(HERE, DIGEST, a_location(""))
+        await metadata.keep_location(HERE, DIGEST, replace(a_location(""), personal=True))
 
-        assert await metadata.location(HERE, DIGEST) == a_location("")
+        assert await metadata.location(HERE, DIGEST) == replace(a_location(""), personal=True)
 
     async def test_a_dropped_location_is_forgotten(self, metadata: Metadata) -> None:
         """A location that was dropped is gone, also one that was never there; others stay."""

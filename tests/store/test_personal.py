@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ ENTRY = Entry(
     changed_at=1.0,
 )
 PLACE = Location("hub", Repository("team/app-x86"), OCI_INDEX)
+THEIRS = replace(PLACE, personal=True)
 
 
 @pytest.fixture
@@ -69,12 +71,14 @@ async def test_what_upstreams_said_is_each_callers_own(
 async def test_where_digests_are_is_shared(
     callers: tuple[PersonalMetadata, PersonalMetadata], shared: MemoryMetadata
 ) -> None:
-    """An index of ours is nowhere else, and has to be found after a restart (law 3)."""
+    """An index of ours is nowhere else, and has to be found after a restart (law 3). Others see whose it is."""
     mine, theirs = callers
     await mine.keep_location(HERE, DIGEST, PLACE)
-    assert await theirs.location(HERE, DIGEST) == await shared.location(HERE, DIGEST) == PLACE
+    assert await theirs.location(HERE, DIGEST) == PLACE
+    assert await shared.location(HERE, DIGEST) == THEIRS
     assert await theirs.touch(HERE, DIGEST)
     await theirs.drop_location(HERE, DIGEST)
     assert await mine.location(HERE, DIGEST) is None
     await theirs.remember_location(HERE, DIGEST, PLACE)
     assert await mine.location(HERE, DIGEST) == PLACE
+    assert await shared.location(HERE, DIGEST) == THEIRS

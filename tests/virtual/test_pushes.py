@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from conftest import Answer, Clock, Proxy, StartProxy
-from images import ARM, X86, push, push_pair
+from images import ARM, X86, entry, push, push_index, push_pair
 from proxy.oci import mediatype
 from proxy.oci.reference import Digest, Repository
 from scripted import Origin, status
@@ -132,6 +132,36 @@ async def test_an_index_of_children_that_sources_have(origin: Origin, pusher: Pu
     assert pushed.status == 201
     assert frozen.body == index.body
     assert pushed.headers["Docker-Content-Digest"] == index.headers["Docker-Content-Digest"]
+
+
+async def nested(origin: Origin, pusher: Pusher, depth: int, times: int) -> bytes:
+    """Return an index of indexes, each of which names the next one so many *times*, as clients know them by digest."""
+    _, child = push_pair(origin.registry)
+    for _ in range(depth):
+        await pusher.proxy.get(f"/v2/kimoqi/alpine/manifests/{child.digest}")
+        child = push_index(origin.registry, ARM, None, [entry(child, "linux/arm64")] * times)
+    return (await pusher.proxy.get(f"/v2/kimoqi/alpine/manifests/{child.digest}")).body
+
+
+async def test_what_is_named_again_and_again_is_brought_along_once(origin: Origin, pusher: Pusher) -> None:
+    """Three indexes that name the next one a thousand times each would be a push that never ends."""
+    body = await nested(origin, pusher, depth=3, times=4)
+    origin.requests.clear()
+
+    pushed = await pusher.put("kimoqi/alpine", "copy", body, mediatype.OCI_INDEX)
+
+    assert pushed.status == 201
+    written = [request.path for request in origin.requests if request.method == "PUT" and "/manifests/" in request.path]
+    assert len(written) == len(set(written)) + 1 == 5, "what was pushed comes twice"
+
+
+async def test_indexes_too_deep_are_the_registrys_to_refuse(origin: Origin, pusher: Pusher) -> None:
+    """Nobody follows them for ever."""
+    body = await nested(origin, pusher, depth=6, times=1)
+
+    answer = await pusher.put("kimoqi/alpine", "copy", body, mediatype.OCI_INDEX)
+
+    assert (answer.status, orjson.loads(answer.body)["errors"][0]["code"]) == (400, "MANIFEST_BLOB_UNKNOWN")
 
 
 async def test_a_manifest_with_unknown_parts_is_the_registrys_to_refuse(pusher: Pusher) -> None:
