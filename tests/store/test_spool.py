@@ -629,6 +629,21 @@ async def test_a_folder_that_was_removed_is_made_again(world: World) -> None:
     assert world.files() == [registry.digest.hex]
 
 
+async def test_a_folder_that_is_removed_meanwhile_is_its_owners_again(world: World) -> None:
+    """Somebody deletes the whole cache while a blob is on its way; what comes next isn't for every user to read."""
+    registry = Registry()
+    registry.allowed = 1_500_000
+    reading = asyncio.create_task(world.read(registry))
+    await until(lambda: len(world.files("tmp")) == 1)
+    shutil.rmtree(world.root)
+    registry.allowed = 1 << 40
+
+    assert await reading == DATA
+    await world.settle()
+
+    assert not world.root.stat().st_mode & 0o077
+
+
 def kept_file(world: World, registry: Registry) -> Path:
     """Return where the registry's blob is kept."""
     return world.root / "blobs" / "sha256" / registry.digest.hex
