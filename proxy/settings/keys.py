@@ -37,11 +37,11 @@ from proxy.settings.text import (
     NetworkText,
     PlatformText,
     Rate,
+    RegistryUrl,
     Size,
     Status,
     TemplateText,
     Ttl,
-    Url,
     Workers,
     written,
 )
@@ -117,7 +117,7 @@ class UpstreamSettings(Section):
 
     name: str = Field(pattern=f"^{NAME}$")
     """What rules, metrics and logs call it; also an alias."""
-    url: Url
+    url: RegistryUrl
     """Its address; plain http only when it says so."""
     aliases: tuple[str, ...] = ()
     """Names clients may use for it: in `?ns=`, `Host`, and as first path component."""

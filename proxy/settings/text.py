@@ -64,7 +64,7 @@ def parse_listen(value: object) -> tuple[str, int]:
 
 
 def parse_url(value: object) -> URL:
-    """Read a registry's URL. A path in front of `/v2/` is allowed. Raises `ValueError` without repeating it."""
+    """Read a URL without secrets. Raises `ValueError` without repeating it."""
     try:
         url = URL(value) if isinstance(value, str) else URL()
     except (ValueError, IndexError):  # yarl's own, for hosts such as []@
@@ -73,6 +73,14 @@ def parse_url(value: object) -> URL:
         raise ValueError('an http or https URL was expected, such as "https://registry.example"')
     if url.user or url.password or url.query_string or url.fragment:
         raise ValueError("a URL without user, password, query and fragment was expected; credentials have a key")
+    return url
+
+
+def parse_registry(value: object) -> URL:
+    """Read a registry's URL. A path in front of `/v2/` is allowed. Raises `ValueError` without repeating it."""
+    url = parse_url(value)
+    if url.path.rstrip("/").endswith("/v2"):
+        raise ValueError("a URL without /v2 at its end was expected: it is put behind it")
     return url
 
 
@@ -114,6 +122,7 @@ Size = Annotated[int, *_parsed(parse_size, "64MiB", _SIZE)]
 Rate = Annotated[float, *_parsed(parse_rate, "100/s", _RATE)]
 Listen = Annotated[tuple[str, int], NoDecode, *_parsed(parse_listen, "127.0.0.1:5080")]
 Url = Annotated[Any, *_parsed(parse_url, "https://registry.example")]
+RegistryUrl = Annotated[Any, *_parsed(parse_registry, "https://registry.example")]
 NetworkText = Annotated[Any, *_parsed(parse_network, "10.0.0.0/8")]
 PlatformText = Annotated[Any, *_parsed(_platform, "linux/arm64")]
 TemplateText = Annotated[Any, *_parsed(_template, "{repository}-arm:{tag}")]
