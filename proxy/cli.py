@@ -50,7 +50,7 @@ def main() -> None:
     """One name, every architecture: merge arch-specific images into one index at pull time."""
 
 
-@main.command("serve")
+@main.command("serve", short_help="Run the proxy until it is told to stop.")
 @_config
 @_upstream
 @click.option("--listen", metavar="HOST:PORT", help="Address of the registry API.")
@@ -124,7 +124,7 @@ def explain_command(image: str, config: Path | None, upstream: str | None, *, as
         sys.exit(_FAILED)
 
 
-@main.command("inspect")
+@main.command("inspect", short_help="Show the index that IMAGE stands for.")
 @click.argument("image")
 @_config
 @_upstream
@@ -148,7 +148,7 @@ def inspect_command(image: str, config: Path | None, upstream: str | None, *, as
         click.echo(manifest.body, nl=sys.stdout.isatty())
 
 
-@main.command("publish")
+@main.command("publish", short_help="Freeze IMAGE: push the index that it stands for.")
 @click.argument("image")
 @click.option("--to", "to", metavar="REFERENCE", help="Name to publish as; without it, IMAGE itself.")
 @click.option("--dry-run", is_flag=True, help="Show what would be copied, and copy nothing.")
@@ -180,7 +180,7 @@ def publish_command(
     _run(_publish(_remerging(settings) if remerge else settings, wanted))
 
 
-@main.command("demo")
+@main.command("demo", short_help="See a merge, with no registry at hand.")
 @click.option("--once", is_flag=True, help="Show and exit.")
 def demo_command(*, once: bool) -> None:
     """See a merge: two single-arch images in a registry in memory, and the proxy in front of it."""
@@ -257,9 +257,8 @@ async def _demo(folder: Path, *, once: bool) -> None:
             try:
                 async with serve(ports) as running:
                     index = await running.site.manifest(f"{demo.VIRTUAL}:{demo.TAG}")
-                    showing.show_demo(
-                        showing.console(), pushed, index, _lines_to_try(running, str(demo.VIRTUAL), str(demo.TAG))
-                    )
+                    lines = _lines_to_try(running, str(demo.VIRTUAL), str(demo.TAG))
+                    showing.show_demo(showing.console(), pushed, index, lines, once=once)
                     if not once:
                         await stop.wait()
                     return
