@@ -374,6 +374,20 @@ async def test_explain_writes_json(origin: Origin, merging: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("command", ["explain", "inspect"])
+async def test_an_image_may_be_called_as_its_registry_has_it(command: str, origin: Origin, merging: Path) -> None:
+    """The registry's host and port in front of a name mean its upstream; another's are nobody's."""
+    push_pair(origin.registry)
+    host = origin.url.removeprefix("http://")
+
+    done = await manifuse(command, f"{host}/kimoqi/alpine:1.0", "--config", merging)
+    strange = await manifuse(command, "registry.example:5000/kimoqi/alpine:1.0", "--config", merging)
+
+    assert (done.status, done.err) == (0, "")
+    assert mediatype.DOCKER_LIST in done.out
+    assert strange == Done(1, "", "manifuse: no upstream is called 'registry.example:5000'\n")
+
+
 async def test_explain_fails_where_there_is_nothing(merging: Path) -> None:
     """An image that none of its sources has: the same picture, and exit status 1."""
     done = await manifuse("explain", "kimoqi/none:1.0", "--config", merging)
@@ -406,6 +420,11 @@ async def test_an_image_may_be_written_as_clients_write_it(origin: Origin, tmp_p
         done = await manifuse("inspect", f"{prefix}kimoqi/alpine:1.0", "--config", path)
 
         assert (done.status, done.err) == (0, "")
+
+
+async def test_a_tag_may_be_a_number(config: Path) -> None:
+    """What stands behind a colon is a port only where a slash follows."""
+    assert (await manifuse("inspect", "alpine:8", "--config", config)).err.startswith("manifuse: no answer on alpine:8")
 
 
 @pytest.mark.parametrize("image", ["Kimoqi/Alpine", "kimoqi//alpine", "kimoqi/alpine:-", "", "a@sha256:0", "ü"])
