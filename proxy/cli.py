@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import signal
 import sys
@@ -44,7 +45,21 @@ _upstream = click.option("--upstream", metavar="URL", help="Use this registry as
 _as_json = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """The commands; that an answer can't be written, or a folder made for it, is a sentence and no trace."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # whoever read it has seen enough: click leaves in silence
+            click.echo(f"manifuse: {error}", err=True)
+            sys.exit(_FAILED)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="manifuse")
 def main() -> None:
     """One name, every architecture: merge arch-specific images into one index at pull time."""

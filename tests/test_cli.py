@@ -427,6 +427,24 @@ async def test_a_tag_may_be_a_number(config: Path) -> None:
     assert (await manifuse("inspect", "alpine:8", "--config", config)).err.startswith("manifuse: no answer on alpine:8")
 
 
+@pytest.mark.parametrize("command", [["inspect"], ["explain"], ["explain", "--json"], ["publish", "--dry-run"]])
+async def test_an_answer_that_can_not_be_written_is_one_sentence(
+    command: list[str], origin: Origin, merging: Path
+) -> None:
+    """A file that finds no room is a failure without a trace."""
+    push_pair(origin.registry)
+    arguments = [sys.executable, "-m", "proxy", *command, "kimoqi/alpine:1.0", "--config", str(merging)]
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        process = await asyncio.create_subprocess_exec(*arguments, stdout=full, stderr=asyncio.subprocess.PIPE)
+    finally:
+        os.close(full)
+    async with asyncio.timeout(HANGING):
+        _, err = await process.communicate()
+
+    assert (process.returncode, err) == (1, b"manifuse: [Errno 28] No space left on device\n")
+
+
 @pytest.mark.parametrize("image", ["Kimoqi/Alpine", "kimoqi//alpine", "kimoqi/alpine:-", "", "a@sha256:0", "ü"])
 async def test_a_name_that_is_none_is_one_sentence(image: str, config: Path) -> None:
     """A malformed image name fails with a sentence and without a trace."""
