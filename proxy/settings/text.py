@@ -7,7 +7,7 @@ import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_settings import NoDecode
 from yarl import URL
 
@@ -19,6 +19,7 @@ _BYTES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "KB": 1
 _DURATION: Final = r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)"
 _SIZE: Final = r"([0-9]+)(B|KiB|MiB|GiB|KB|MB|GB)"
 _RATE: Final = r"([0-9]{1,9})/(s|m|h)"
+_GLOB: Final = r"[a-z0-9._*?-]+(?:/[a-z0-9._*?-]+)*"
 FOREVER: Final = "forever"
 AUTO: Final = "auto"
 MOST_WORKERS: Final = 64
@@ -84,6 +85,15 @@ def parse_registry(value: object) -> URL:
     return url
 
 
+def parse_glob(value: str) -> str:
+    """Return a glob over repositories. Raises `ValueError` for one that no repository's name can fit."""
+    if not re.fullmatch(_GLOB, value, re.ASCII):
+        raise ValueError(
+            "a glob over repositories was expected: lower-case words joined by . _ - /, with * ** ?, no tag"
+        )
+    return value
+
+
 def parse_network(value: object) -> IPv4Network | IPv6Network:
     """Read `10.0.0.0/8`, or an address alone. Raises `ValueError`."""
     try:
@@ -124,6 +134,7 @@ Listen = Annotated[tuple[str, int], NoDecode, *_parsed(parse_listen, "127.0.0.1:
 Url = Annotated[Any, *_parsed(parse_url, "https://registry.example")]
 RegistryUrl = Annotated[Any, *_parsed(parse_registry, "https://registry.example")]
 NetworkText = Annotated[Any, *_parsed(parse_network, "10.0.0.0/8")]
+RepositoryGlob = Annotated[str, Field(min_length=1), AfterValidator(parse_glob)]
 PlatformText = Annotated[Any, *_parsed(_platform, "linux/arm64")]
 TemplateText = Annotated[Any, *_parsed(_template, "{repository}-arm:{tag}")]
 Workers = Annotated[
