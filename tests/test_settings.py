@@ -253,6 +253,16 @@ def test_a_variable_that_is_no_json_is_refused_without_being_repeated(
 
 
 @pytest.mark.parametrize(
+    ("name", "value"), [("MANIFUSE_UPSTREAM", '{"name": "a"}'), ("MANIFUSE_UPSTREAM__URL", "https://registry.example")]
+)
+def test_a_list_in_the_environment_is_told_as_json(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Brackets of a file's headers say nothing there."""
+    monkeypatch.setenv(name, value)
+
+    assert problems(None) == ["upstream: a list of tables was expected, as JSON: [{…}]"]
+
+
+@pytest.mark.parametrize(
     ("name", "expected"),
     [
         ("MANIFUSE_ACCESS_MODE", "MANIFUSE_ACCESS__MODE was expected, with two underscores behind the section"),

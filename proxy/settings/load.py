@@ -33,6 +33,8 @@ _WAYS: Final = (
 # What Kubernetes sets in every pod for a Service whose name begins with ours.
 _KUBERNETES: Final = re.compile(r"_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_\d+_\w+)?)$")
 
+_ENVIRONMENT: Final = "environment"  # where a value is from
+
 _FIELD: Final = re.compile(r'field "(\w+)"')  # where pydantic says whose variable it can't read
 
 _INDEX: Final = re.compile(r"\[\d+\]")
@@ -85,12 +87,12 @@ def load(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Setti
         SettingsInvalid: With every problem of every key.
     """
     where = str(path) if path else "configuration"
-    layers = ((where, _read(path)), ("environment", _environment()), ("command line", overrides or {}))
+    layers = ((where, _read(path)), (_ENVIRONMENT, _environment()), ("command line", overrides or {}))
     document: dict[str, Any] = {}
     for _, layer in layers:
         document = _merged(document, layer)
     problems = [Problem(_where(layers, key), key, expected) for key, expected in _contradictions(document)]
-    problems += [Problem("environment", name, expected) for name, expected in _misspelt(os.environ)]
+    problems += [Problem(_ENVIRONMENT, name, expected) for name, expected in _misspelt(os.environ)]
     try:
         settings = Settings.model_validate(document)
     except ValidationError as error:
@@ -139,7 +141,7 @@ def _environment() -> dict[str, Any]:
         return EnvSettingsSource(Settings)()
     except SettingsError as error:
         field = _FIELD.search(str(error))
-        raise SettingsInvalid([Problem("environment", field[1] if field else "", "JSON was expected")]) from None
+        raise SettingsInvalid([Problem(_ENVIRONMENT, field[1] if field else "", "JSON was expected")]) from None
 
 
 def _misspelt(names: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -199,10 +201,12 @@ def _problem(layers: _Layers, error: dict[str, Any]) -> Problem:
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"] if not _is_type(part))
     key = "".join(parts).removeprefix(".")
     expected = _EXPECTED.get(error["type"]) or str(error["msg"]).removeprefix("Value error, ")
+    where = _where(layers, key)
     if error["type"] == "tuple_type" and isinstance(error["input"], Mapping):
         header = _INDEX.sub("", key)
-        expected = f"a list of tables was expected: [[{header}]], not [{header}]"
-    return Problem(_where(layers, key), key, expected[:1].lower() + expected[1:])
+        way = ", as JSON: [{…}]" if where == _ENVIRONMENT else f": [[{header}]], not [{header}]"
+        expected = f"a list of tables was expected{way}"
+    return Problem(where, key, expected[:1].lower() + expected[1:])
 
 
 def _is_type(part: object) -> bool:
