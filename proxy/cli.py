@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import signal
 import sys
@@ -45,13 +46,27 @@ _upstream = click.option("--upstream", metavar="URL", help="Use this registry as
 _as_json = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """The commands; that an answer can't be written, or a folder made for it, is a sentence and no trace."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # whoever read it has seen enough: click leaves in silence
+            click.echo(f"manifuse: {error}", err=True)
+            sys.exit(_FAILED)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="manifuse")
 def main() -> None:
     """One name, every architecture: merge arch-specific images into one index at pull time."""
 
 
-@main.command("serve")
+@main.command("serve", short_help="Run the proxy until it is told to stop.")
 @_config
 @_upstream
 @click.option("--listen", metavar="HOST:PORT", help="Address of the registry API.")
@@ -124,7 +139,7 @@ def explain_command(image: str, config: Path | None, upstream: str | None, *, as
         sys.exit(_FAILED)
 
 
-@main.command("inspect")
+@main.command("inspect", short_help="Show the index that IMAGE stands for.")
 @click.argument("image")
 @_config
 @_upstream
@@ -148,7 +163,7 @@ def inspect_command(image: str, config: Path | None, upstream: str | None, *, as
         click.echo(manifest.body, nl=sys.stdout.isatty())
 
 
-@main.command("publish")
+@main.command("publish", short_help="Freeze IMAGE: push the index that it stands for.")
 @click.argument("image")
 @click.option("--to", "to", metavar="REFERENCE", help="Name to publish as; without it, IMAGE itself.")
 @click.option("--dry-run", is_flag=True, help="Show what would be copied, and copy nothing.")
@@ -180,7 +195,7 @@ def publish_command(
     _run(_publish(_remerging(settings) if remerge else settings, wanted))
 
 
-@main.command("demo")
+@main.command("demo", short_help="See a merge, with no registry at hand.")
 @click.option("--once", is_flag=True, help="Show and exit.")
 def demo_command(*, once: bool) -> None:
     """See a merge: two single-arch images in a registry in memory, and the proxy in front of it."""
@@ -256,7 +271,7 @@ async def _demo(folder: Path, *, once: bool) -> None:
         async with _served(settings) as running:
             index = await running.site.manifest(f"{demo.VIRTUAL}:{demo.TAG}")
             lines = _lines_to_try(running, str(demo.VIRTUAL), str(demo.TAG))
-            showing.show_demo(showing.console(), pushed, index, lines)
+            showing.show_demo(showing.console(), pushed, index, lines, once=once)
             if not once:
                 await stop.wait()
 

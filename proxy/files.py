@@ -104,10 +104,16 @@ def _tls(settings: UpstreamSettings, key: str) -> Tls:
     try:
         own.load_cert_chain(settings.client_certificate, settings.client_key, password=_no_password)
     except OSError as error:  # ssl.SSLError is one
-        reason = f"unusable, or not with its key: {type(error).__name__}"
+        reason = f"unusable, or not with its key: {_cause(error)}"
         where = f"{key}.client_certificate"
         raise SettingsInvalid([Problem(str(settings.client_certificate), where, reason)]) from None
     return Tls(own, others)
+
+
+def _cause(error: OSError) -> str:
+    """Say why a certificate can't be used, in OpenSSL's words or the system's."""
+    reason = getattr(error, "reason", None)
+    return str(reason).replace("_", " ").lower() if reason else str(error.strerror or error).partition(" (_ssl")[0]
 
 
 def _no_password() -> str:
@@ -138,7 +144,7 @@ def _secret(settings: HooksSettings) -> str:
     try:
         return settings.secret_file.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        reason = f"the file can't be read: {type(error).__name__}"
+        reason = f"the file can't be read: {getattr(error, 'strerror', None) or type(error).__name__}"
         raise SettingsInvalid([Problem(str(settings.secret_file), "hooks.secret_file", reason)]) from None
 
 
@@ -153,7 +159,7 @@ def _admin(settings: Settings, clock: Callable[[], float]) -> Token | None:
             return None
         watched = Watched(path, _not_empty, clock)
     except OSError as error:
-        reason = f"the file can't be read: {type(error).__name__}"
+        reason = f"the file can't be read: {error.strerror or type(error).__name__}"
         raise SettingsInvalid([Problem(str(path), "admin_token_file", reason)]) from None
     except ValueError as error:
         key = "admin_token" if path is None else "admin_token_file"

@@ -94,7 +94,7 @@ class _Reader:
         try:
             return Watched(path, means, self.clock, absent)
         except OSError as error:
-            reason = f"the file can't be read: {type(error).__name__}"
+            reason = f"the file can't be read: {error.strerror or type(error).__name__}"
         except ValueError as error:
             reason = f"the file can't be used: {error}"
         raise SettingsInvalid([Problem(str(path), key, reason)])

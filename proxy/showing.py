@@ -55,9 +55,14 @@ def _answers(question: Question) -> tuple[str | Text, ...]:
 
 
 def show_demo(
-    console: Console, pushed: list[tuple[Repository, Platform, Descriptor]], index: Manifest, lines: Sequence[str]
+    console: Console,
+    pushed: list[tuple[Repository, Platform, Descriptor]],
+    index: Manifest,
+    lines: Sequence[str],
+    *,
+    once: bool,
 ) -> None:
-    """Show what was pushed, what is made of it, and *lines* to try."""
+    """Show what was pushed, what is made of it, and *lines* to try: now, or where it was only *once*, next time."""
     sources = _table("image", "platform", "digest", "bytes")
     for repository, platform, descriptor in pushed:
         sources.add_row(f"{repository}:{demo.TAG}", str(platform), descriptor.digest, str(descriptor.size))
@@ -67,7 +72,7 @@ def show_demo(
     console.print("manifuse makes one name of them, while it is pulled:", name)
     console.print(_index_table(index))
     console.print(f"{index.descriptor.media_type}\n{index.descriptor.digest}\n", style="dim", soft_wrap=True)
-    console.print("Try it:" if sys.stdout.isatty() else "To try it, run `manifuse demo` without --once:")
+    console.print("To try it, run `manifuse demo` without --once:" if once else "Try it, until Ctrl-C ends it:")
     for line in lines:
         console.print(f"  {line}", soft_wrap=True)
 

@@ -74,7 +74,7 @@ class Watched(Generic[Content]):
                 _log.warning(
                     "a file can't be used, what it said last stays",
                     file=str(self._path),
-                    reason=str(error) if type(error) is ValueError else type(error).__name__,
+                    reason=_reason(error),
                 )
                 self._broken = True
         else:
@@ -87,6 +87,13 @@ class Watched(Generic[Content]):
             content = self._read(file.read())
         self._seen = identity
         return content
+
+
+def _reason(error: OSError | ValueError) -> str:
+    """Say why without a word of what the file holds; errors of others may repeat it."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return str(error) if type(error) is ValueError else type(error).__name__
 
 
 def _identity(found: os.stat_result) -> tuple[int, int, int, int]:

@@ -85,12 +85,12 @@ async def test_a_helper_is_asked(tmp_path: Path, clock: Clock, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("table", "problem"),
     [
-        ({"username": "a", "password_file": "F/none"}, "F/none: KEY.password_file: the file can't be read: FileNotFo"),
-        ({"username": "a", "password_file": "F"}, "F: KEY.password_file: the file can't be read: IsADirectoryError"),
+        ({"username": "a", "password_file": "F/none"}, "F/none: KEY.password_file: the file can't be read: No such f"),
+        ({"username": "a", "password_file": "F"}, "F: KEY.password_file: the file can't be read: Is a directory"),
         ({"username": "a", "password_file": "F/empty"}, "F/empty: KEY.password_file: the file can't be used: it is e"),
         ({"username": "a", "password_env": "NONE"}, "NONE: KEY.password_env: there is no such environment variable"),
-        ({"identity_token_file": "F/none"}, "F/none: KEY.identity_token_file: the file can't be read: FileNotFound"),
-        ({"docker_config": "F/none"}, "F/none: KEY.docker_config: the file can't be read: FileNotFoundError"),
+        ({"identity_token_file": "F/none"}, "F/none: KEY.identity_token_file: the file can't be read: No such fil"),
+        ({"docker_config": "F/none"}, "F/none: KEY.docker_config: the file can't be read: No such file or d"),
         ({"docker_config": "F/config.json"}, "F/config.json: KEY.docker_config: the file can't be used: it is not do"),
         ("docker-config", "F/config.json: KEY: the file can't be used: it is not docker's configuration"),
     ],

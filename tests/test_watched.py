@@ -94,7 +94,7 @@ def test_a_file_that_can_not_be_used_leaves_what_it_said(path: Path, clock: Cloc
         assert watched.content == 4
 
     assert [each["file"] for each in logs] == [str(path)] * 2
-    assert logs[0]["reason"] == ("FileNotFoundError" if broken is None else "it has no end")
+    assert logs[0]["reason"] == ("No such file or directory" if broken is None else "it has no end")
 
 
 def test_a_file_that_comes_back_as_it_was_is_well_again(path: Path, clock: Clock) -> None:

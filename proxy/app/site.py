@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Final
 
 from proxy import __version__
 from proxy.app.doorkeepers import doorkeeper
@@ -20,7 +22,7 @@ from proxy.merge.route import Address
 from proxy.oci.content import Manifest
 from proxy.oci.errors import Invalid
 from proxy.oci.mediatype import ANYTHING
-from proxy.oci.reference import Digest, Tag, parse_image
+from proxy.oci.reference import Digest, Reference, Repository, Tag, parse_image
 from proxy.settings.keys import Settings
 from proxy.siblings import Siblings
 from proxy.store.base import Virtual
@@ -36,6 +38,8 @@ from proxy.web.hooks import Hooks
 from proxy.web.overview import Origin, Overview
 from proxy.web.request import House, OpenHouse
 from proxy.web.token import Token
+
+_HOST_AND_PORT: Final = re.compile(r"([^/\s]+:\d+)/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +86,16 @@ class Site:
 
     async def explain(self, image: str) -> Explanation:
         """Say why *image* is what it is. Raises `RegistryError`."""
-        repository, reference = parse_image(image)
+        address, repository, reference = _parsed(image)
         if isinstance(reference, Digest):
             raise Invalid("a digest explains itself: a tag was expected")
-        registry, there = self.directory.virtual(Address(), repository)
+        registry, there = self.directory.virtual(address, repository)
         return await registry.explain(there, reference)
 
     async def manifest(self, image: str) -> Manifest:
         """Return what *image* stands for. Raises `RegistryError`."""
-        repository, reference = parse_image(image)
-        registry, there = self.directory.virtual(Address(), repository)
+        address, repository, reference = _parsed(image)
+        registry, there = self.directory.virtual(address, repository)
         return await registry.manifest(there, reference, ANYTHING)
 
     async def publication(self, image: str, to: str, *, partial: bool) -> Publication:
@@ -101,11 +105,21 @@ class Site:
         return await self.publisher.plan(virtual, tag, place, as_tag, partial=partial)
 
     def _tagged(self, image: str) -> tuple[Virtual, Tag]:
-        repository, reference = parse_image(image)
+        address, repository, reference = _parsed(image)
         if isinstance(reference, Digest):
             raise Invalid(f"{image} is a digest: a tag was expected")
-        registry, there = self.directory.virtual(Address(), repository)
+        registry, there = self.directory.virtual(address, repository)
         return registry.virtual(there), reference
+
+
+def _parsed(image: str) -> tuple[Address, Repository, Reference]:
+    """Split *image* as people write it. Raises `Invalid`.
+
+    A registry's host and port in front name it as `?ns=` would: with its colon that is no part of a repository.
+    """
+    named = _HOST_AND_PORT.match(image)
+    address = Address(namespaces=(named[1],)) if named else Address()
+    return address, *parse_image(image[named.end() :] if named else image)
 
 
 @asynccontextmanager

@@ -73,6 +73,7 @@ def explain(plan: Plan, probes: Sequence[Probe], outcomes: Sequence[Outcome], ve
     composition = compose(plan.rule, [o for o in outcomes if isinstance(o, Found)])
     counted = {outcome.source for outcome in outcomes}
     guesses = [probe for probe in probes if probe.source not in counted]
+    failed = {probe.source: probe for probe in probes if isinstance(probe, Failed)}
     word, reason, digest, media_type = _verdict(verdict)
     return Explanation(
         image=str(plan),
@@ -80,7 +81,9 @@ def explain(plan: Plan, probes: Sequence[Probe], outcomes: Sequence[Outcome], ve
         rule=plan.rule.name,
         match=plan.rule.match,
         guessed=plan.guessing,
-        questions=tuple(_question(plan, each, composition, verdict) for each in (*outcomes, *guesses)),
+        questions=tuple(
+            _question(plan, each, composition, verdict, failed.get(each.source)) for each in (*outcomes, *guesses)
+        ),
         verdict=word,
         reason=reason,
         digest=digest,
@@ -90,10 +93,13 @@ def explain(plan: Plan, probes: Sequence[Probe], outcomes: Sequence[Outcome], ve
     )
 
 
-def _question(plan: Plan, outcome: Outcome | Present, composition: Composition, verdict: Verdict) -> Question:
+def _question(
+    plan: Plan, outcome: Outcome | Present, composition: Composition, verdict: Verdict, failed: Failed | None
+) -> Question:
     merged = isinstance(verdict, Serve)
     children = [child.descriptor for child in composition.children if child.source == outcome.source]
-    result, says = _answer(plan, outcome)
+    # A guess that was refused counts as absent by our rule, and not by the registry's word: it is told as what it said.
+    result, says = _answer(plan, failed if isinstance(outcome, Absent) and failed is not None else outcome)
     return Question(
         source=str(outcome.source),
         expected=_expected(plan, outcome.source),

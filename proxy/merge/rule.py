@@ -204,7 +204,7 @@ def default_rule(freshness: Freshness = DEFAULT_FRESHNESS) -> Rule:
 
 def passthrough_rule(freshness: Freshness = DEFAULT_FRESHNESS) -> Rule:
     """Return the rule for names that no other rule speaks of: as they are upstream."""
-    return Rule(name="no rule", match="**", freshness=freshness)
+    return Rule(name="no rule fits", match="**", freshness=freshness)
 
 
 PASSTHROUGH: Final = passthrough_rule()

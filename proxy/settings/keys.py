@@ -37,11 +37,12 @@ from proxy.settings.text import (
     NetworkText,
     PlatformText,
     Rate,
+    RegistryUrl,
+    RepositoryGlob,
     Size,
     Status,
     TemplateText,
     Ttl,
-    Url,
     Workers,
     written,
 )
@@ -50,7 +51,7 @@ from proxy.settings.text import (
 class CredentialSettings(Section):
     """Who we are to an upstream: a user name with a password, an identity token, or who knows."""
 
-    match: str = Field(default="**", min_length=1)
+    match: RepositoryGlob = "**"
     """Glob over the repository, as the registry calls it; the first that fits counts."""
     username: str = ""
     """The user name."""
@@ -117,7 +118,7 @@ class UpstreamSettings(Section):
 
     name: str = Field(pattern=f"^{NAME}$")
     """What rules, metrics and logs call it; also an alias."""
-    url: Url
+    url: RegistryUrl
     """Its address; plain http only when it says so."""
     aliases: tuple[str, ...] = ()
     """Names clients may use for it: in `?ns=`, `Host`, and as first path component."""
@@ -214,7 +215,7 @@ class TagSettings(Section):
 class RuleSettings(Section):
     """What virtual repositories are made of. Either `sources`, `conventions` or `template`."""
 
-    match: str = Field(min_length=1)
+    match: RepositoryGlob
     """Glob over the repository: * stays within a component, ** crosses slashes."""
     upstream: str = ""
     """Only names on this upstream; without it, on any."""

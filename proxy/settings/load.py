@@ -33,6 +33,29 @@ _WAYS: Final = (
 # What Kubernetes sets in every pod for a Service whose name begins with ours.
 _KUBERNETES: Final = re.compile(r"_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_\d+_\w+)?)$")
 
+_ENVIRONMENT: Final = "environment"  # where a value is from
+
+_FIELD: Final = re.compile(r'field "(\w+)"')  # where pydantic says whose variable it can't read
+
+_INDEX: Final = re.compile(r"\[\d+\]")
+
+# pydantic's words for these are about Python.
+_EXPECTED: Final = {
+    "bool_parsing": "true or false was expected",
+    "bool_type": "true or false was expected",
+    "extra_forbidden": "there is no such key",
+    "int_from_float": "a whole number was expected",
+    "int_parsing": "a whole number was expected",
+    "int_type": "a whole number was expected",
+    "missing": "this key is missing",
+    "model_attributes_type": "a table was expected",
+    "model_type": "a table was expected",
+    "path_type": "a path was expected",
+    "string_pattern_mismatch": "letters, digits, . _ and - were expected, a letter or a digit in front",  # text.NAME
+    "string_type": "a string was expected",
+    "tuple_type": "a list was expected",
+}
+
 _Layers = Sequence[tuple[str, Mapping[str, Any]]]  # what they are called, and what they say; the later ones win
 
 
@@ -64,16 +87,16 @@ def load(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Setti
         SettingsInvalid: With every problem of every key.
     """
     where = str(path) if path else "configuration"
-    layers = ((where, _read(path)), ("environment", _environment()), ("command line", overrides or {}))
+    layers = ((where, _read(path)), (_ENVIRONMENT, _environment()), ("command line", overrides or {}))
     document: dict[str, Any] = {}
     for _, layer in layers:
         document = _merged(document, layer)
     problems = [Problem(_where(layers, key), key, expected) for key, expected in _contradictions(document)]
-    problems += [Problem("environment", name, expected) for name, expected in _misspelt(os.environ)]
+    problems += [Problem(_ENVIRONMENT, name, expected) for name, expected in _misspelt(os.environ)]
     try:
         settings = Settings.model_validate(document)
     except ValidationError as error:
-        found = [_problem(layers, dict(each)) for each in error.errors(include_url=False, include_input=False)]
+        found = [_problem(layers, dict(each)) for each in error.errors(include_url=False)]
         raise SettingsInvalid(dict.fromkeys([*found, *problems])) from None
     if _is_one_address(settings.listen, settings.admin_listen):
         expected = "another address than that of listen was expected"
@@ -117,7 +140,8 @@ def _environment() -> dict[str, Any]:
     try:
         return EnvSettingsSource(Settings)()
     except SettingsError as error:
-        raise SettingsInvalid([Problem("environment", "", f"JSON was expected: {error}")]) from None
+        field = _FIELD.search(str(error))
+        raise SettingsInvalid([Problem(_ENVIRONMENT, field[1] if field else "", "JSON was expected")]) from None
 
 
 def _misspelt(names: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -176,12 +200,13 @@ def _problem(layers: _Layers, error: dict[str, Any]) -> Problem:
     """Say where a value is wrong and what was expected; never repeat the value, it may be a secret."""
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"] if not _is_type(part))
     key = "".join(parts).removeprefix(".")
-    expected = str(error["msg"]).removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        expected = "there is no such key"
-    elif error["type"] == "missing":
-        expected = "this key is missing"
-    return Problem(_where(layers, key), key, expected[:1].lower() + expected[1:])
+    expected = _EXPECTED.get(error["type"]) or str(error["msg"]).removeprefix("Value error, ")
+    where = _where(layers, key)
+    if error["type"] == "tuple_type" and isinstance(error["input"], Mapping):
+        header = _INDEX.sub("", key)
+        way = ", as JSON: [{…}]" if where == _ENVIRONMENT else f": [[{header}]], not [{header}]"
+        expected = f"a list of tables was expected{way}"
+    return Problem(where, key, expected[:1].lower() + expected[1:])
 
 
 def _is_type(part: object) -> bool:

@@ -7,7 +7,7 @@ import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_settings import NoDecode
 from yarl import URL
 
@@ -19,6 +19,7 @@ _BYTES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "KB": 1
 _DURATION: Final = r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)"
 _SIZE: Final = r"([0-9]+)(B|KiB|MiB|GiB|KB|MB|GB)"
 _RATE: Final = r"([0-9]{1,9})/(s|m|h)"
+_GLOB: Final = r"[a-z0-9._*?-]+(?:/[a-z0-9._*?-]+)*"
 FOREVER: Final = "forever"
 AUTO: Final = "auto"
 MOST_WORKERS: Final = 64
@@ -64,7 +65,7 @@ def parse_listen(value: object) -> tuple[str, int]:
 
 
 def parse_url(value: object) -> URL:
-    """Read a registry's URL. A path in front of `/v2/` is allowed. Raises `ValueError` without repeating it."""
+    """Read a URL without secrets. Raises `ValueError` without repeating it."""
     try:
         url = URL(value) if isinstance(value, str) else URL()
     except (ValueError, IndexError):  # yarl's own, for hosts such as []@
@@ -74,6 +75,23 @@ def parse_url(value: object) -> URL:
     if url.user or url.password or url.query_string or url.fragment:
         raise ValueError("a URL without user, password, query and fragment was expected; credentials have a key")
     return url
+
+
+def parse_registry(value: object) -> URL:
+    """Read a registry's URL. A path in front of `/v2/` is allowed. Raises `ValueError` without repeating it."""
+    url = parse_url(value)
+    if url.path.rstrip("/").endswith("/v2"):
+        raise ValueError("a URL without /v2 at its end was expected: it is put behind it")
+    return url
+
+
+def parse_glob(value: str) -> str:
+    """Return a glob over repositories. Raises `ValueError` for one that no repository's name can fit."""
+    if not re.fullmatch(_GLOB, value, re.ASCII):
+        raise ValueError(
+            "a glob over repositories was expected: lower-case words joined by . _ - /, with * ** ?, no tag"
+        )
+    return value
 
 
 def parse_network(value: object) -> IPv4Network | IPv6Network:
@@ -114,7 +132,9 @@ Size = Annotated[int, *_parsed(parse_size, "64MiB", _SIZE)]
 Rate = Annotated[float, *_parsed(parse_rate, "100/s", _RATE)]
 Listen = Annotated[tuple[str, int], NoDecode, *_parsed(parse_listen, "127.0.0.1:5080")]
 Url = Annotated[Any, *_parsed(parse_url, "https://registry.example")]
+RegistryUrl = Annotated[Any, *_parsed(parse_registry, "https://registry.example")]
 NetworkText = Annotated[Any, *_parsed(parse_network, "10.0.0.0/8")]
+RepositoryGlob = Annotated[str, Field(min_length=1), AfterValidator(parse_glob)]
 PlatformText = Annotated[Any, *_parsed(_platform, "linux/arm64")]
 TemplateText = Annotated[Any, *_parsed(_template, "{repository}-arm:{tag}")]
 Workers = Annotated[

@@ -53,8 +53,9 @@ _log: Final = structlog.get_logger("store")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _File:
-    """A file to be written: *data* into *scratch*, which becomes *target*, dated *now*."""
+    """A file to be written: *data* into *scratch*, which becomes *target*, dated *now*, all of it below *root*."""
 
+    root: Path
     scratch: Path
     target: Path
     data: bytes
@@ -86,10 +87,9 @@ class Folder:
         return self.root / "locks" / "turns"
 
     def prepare(self) -> None:
-        """Make the folder, for its owner alone: not everybody on the machine may read it all. Raises `OSError`."""
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Make the folder, and what has to be in it. Raises `OSError`."""
         for name in ("tmp", "locks"):
-            (self.root / name).mkdir(parents=True, exist_ok=True)
+            make(self.root, self.root / name)
 
     def sweep(self) -> None:
         """Clear away what killed processes left half written. Call it once, before anything is written."""
@@ -119,7 +119,7 @@ class Folder:
 
         Files whose writing begins in the same turn of the loop are one group, and get their names in that order.
         """
-        file = _File(self.scratch(), self.root / path, data, self._clock())
+        file = _File(self.root, self.scratch(), self.root / path, data, self._clock())
         if not self._group:
             self._writing = asyncio.create_task(self._write_group())
         self._group.append(file)
@@ -157,6 +157,15 @@ class Folder:
         """Say that the folder can't be used, once until it was written to without trouble for a while."""
         if self._trouble.begins():
             _log.warning("cache folder unusable, going on without", doing=doing, dir=str(self.root), error=str(error))
+
+
+def make(root: Path, folder: Path) -> None:
+    """Make *folder* below *root*, which is its owner's alone where it has to be made, too. Raises `OSError`.
+
+    Not everybody on the machine may read what is in it, whoever has cleared it away meanwhile.
+    """
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 class DiskContent:
@@ -354,24 +363,24 @@ def _go_on(steps: Generator[None, None, None], abandoned: threading.Event) -> No
 def _steps(file: _File) -> Generator[None, None, None]:
     """Write *file*, sync it, rename it. Raises `OSError`, and leaves nothing behind then."""
     try:
-        with _made(file.scratch, lambda: file.scratch.open("xb")) as scratch:
+        with _made(file.root, file.scratch, lambda: file.scratch.open("xb")) as scratch:
             scratch.write(file.data)
             scratch.flush()
             yield
             os.fsync(scratch.fileno())
             os.utime(scratch.fileno(), (file.now, file.now))
         yield
-        _made(file.target, lambda: file.scratch.replace(file.target))
+        _made(file.root, file.target, lambda: file.scratch.replace(file.target))
     except OSError:
         with suppress(OSError):
             file.scratch.unlink(missing_ok=True)
         raise
 
 
-def _made(path: Path, action: Callable[[], R]) -> R:
-    """Return what *action* does with *path*; the folder that it is in is made where it is missing."""
+def _made(root: Path, path: Path, action: Callable[[], R]) -> R:
+    """Return what *action* does with *path* below *root*; the folder that it is in is made where it is missing."""
     try:
         return action()
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make(root, path.parent)
         return action()

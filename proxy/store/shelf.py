@@ -30,7 +30,7 @@ import structlog
 
 from proxy.oci.reference import Digest
 from proxy.store.checks import Seen
-from proxy.store.disk import Folder
+from proxy.store.disk import Folder, make
 from proxy.telemetry import Metrics
 
 _NOTED: Final = 60.0  # seconds within which a use isn't noted again
@@ -261,7 +261,7 @@ class Shelf:
         os.utime(descriptor, (now, now))
         status = os.fstat(descriptor)
         size = status.st_size
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make(self._folder.root, target.parent)
         with _alone(target.parent.parent):
             if target.exists():  # another process was faster, and somebody may be reading what it has kept
                 scratch.unlink()

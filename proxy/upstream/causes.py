@@ -36,9 +36,9 @@ def _cause(place: str, error: Exception) -> NoAnswer:
         case aiohttp.ClientConnectorDNSError():
             return Unreachable(f"{place}: the host name can't be resolved")
         case aiohttp.ClientConnectorCertificateError():
-            return Unreachable(f"{place}: the TLS certificate is not trusted: {error.certificate_error}")
+            return Unreachable(f"{place}: the TLS certificate is not trusted: {_distrust(error.certificate_error)}")
         case aiohttp.ClientSSLError():
-            return Unreachable(f"{place}: TLS failed: {error}")
+            return Unreachable(f"{place}: TLS failed: {_failure(error)}")
         case aiohttp.ClientConnectorError():
             return Unreachable(f"{place}: no connection: {_reason(error.os_error)}")
         case aiohttp.ServerDisconnectedError():
@@ -49,6 +49,19 @@ def _cause(place: str, error: Exception) -> NoAnswer:
             return BadAnswer(f"{place} doesn't speak proper HTTP: {error.message[:120]}")
         case _:
             return BadAnswer(f"{place}: {type(error).__name__}")
+
+
+def _distrust(error: Exception) -> str:
+    """Say what is wrong with a certificate in OpenSSL's words, without where in its code they come from."""
+    return str(getattr(error, "verify_message", None) or error)
+
+
+def _failure(error: aiohttp.ClientSSLError) -> str:
+    """Say why there is no TLS. OpenSSL takes whatever a plain port answers for a version that it doesn't know."""
+    reason = str(getattr(error.os_error, "reason", None) or error)
+    if reason == "WRONG_VERSION_NUMBER":
+        return "none is spoken there; the URL of a plain port begins with http://"
+    return reason.replace("_", " ").lower()
 
 
 def _reason(error: OSError) -> str:

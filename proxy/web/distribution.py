@@ -132,7 +132,7 @@ class Distribution:
         labels = (route, method, str(response.status), cache)
         access = Access(
             method=http.method,
-            path=http.rel_url.raw_path,
+            path=_asked(http),
             status=response.status,
             bytes=response.content_length or 0,
             ms=round(seconds * 1000, 1),
@@ -151,6 +151,12 @@ class Distribution:
         """Return how the same answer is counted and logged when it is given again."""
         again = self._accesses.again(replace(access, ms=0.0, cache=cache))
         return Record(self._metrics.tally(*labels[:-1], cache), again)
+
+
+def _asked(http: web.BaseRequest) -> str:
+    """Return the path for the log, with the registry that a mirror's client means: a wrong one is why it gets a 404."""
+    named = [part for part in http.rel_url.raw_query_string.split("&") if part.startswith("ns=")]
+    return f"{http.rel_url.raw_path}?{'&'.join(named)}" if named else http.rel_url.raw_path
 
 
 def _authorization(http: web.BaseRequest) -> str | None:

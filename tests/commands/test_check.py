@@ -106,7 +106,7 @@ def test_check_writes_problems_as_json(tmp_path: Path) -> None:
     [
         (
             'credentials = { username = "puller", password_file = "FOLDER/none" }',
-            "FOLDER/none: upstream[0].credentials.password_file: the file can't be read: FileNotFoundError",
+            "FOLDER/none: upstream[0].credentials.password_file: the file can't be read: No such file or directory",
         ),
         ('ca_file = "FOLDER/none"', "FOLDER/none: upstream[0].ca_file: unusable: [Errno 2] No such file or directory"),
         ('ca_file = "FOLDER/manifuse.toml"', "FOLDER/manifuse.toml: upstream[0].ca_file: unusable: "),

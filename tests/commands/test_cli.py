@@ -30,6 +30,7 @@ def test_every_command_says_what_it_does() -> None:
 
     assert {line.split()[0] for line in listed.splitlines() if line.strip()} == set(main.commands)
     assert all(len(line.split()) > 3 for line in listed.splitlines() if line.strip())
+    assert "..." not in listed  # none is cut off
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
-from commands.calls import CONFIG, called, manifuse, written
+from commands.calls import CONFIG, Done, called, manifuse, written
 from images import push, push_pair, push_referrer
+from patience import HANGING
 from proxy.oci import mediatype
 from proxy.oci.reference import Digest
 from scripted import Origin, reset
@@ -58,6 +62,20 @@ async def test_explain_writes_json(origin: Origin, merging: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("command", ["explain", "inspect"])
+async def test_an_image_may_be_called_as_its_registry_has_it(command: str, origin: Origin, merging: Path) -> None:
+    """The registry's host and port in front of a name mean its upstream; another's are nobody's."""
+    push_pair(origin.registry)
+    host = origin.url.removeprefix("http://")
+
+    done = await manifuse(command, f"{host}/kimoqi/alpine:1.0", "--config", merging)
+    strange = await manifuse(command, "registry.example:5000/kimoqi/alpine:1.0", "--config", merging)
+
+    assert (done.status, done.err) == (0, "")
+    assert mediatype.DOCKER_LIST in done.out
+    assert strange == Done(1, "", "manifuse: no upstream is called 'registry.example:5000'\n")
+
+
 async def test_explain_fails_where_there_is_nothing(merging: Path) -> None:
     """An image that none of its sources has: the same picture, and exit status 1."""
     done = await manifuse("explain", "kimoqi/none:1.0", "--config", merging)
@@ -90,6 +108,29 @@ async def test_an_image_may_be_written_as_clients_write_it(origin: Origin, tmp_p
         done = await manifuse("inspect", f"{prefix}kimoqi/alpine:1.0", "--config", path)
 
         assert (done.status, done.err) == (0, "")
+
+
+async def test_a_tag_may_be_a_number(config: Path) -> None:
+    """What stands behind a colon is a port only where a slash follows."""
+    assert (await manifuse("inspect", "alpine:8", "--config", config)).err.startswith("manifuse: no answer on alpine:8")
+
+
+@pytest.mark.parametrize("command", [["inspect"], ["explain"], ["explain", "--json"], ["publish", "--dry-run"]])
+async def test_an_answer_that_can_not_be_written_is_one_sentence(
+    command: list[str], origin: Origin, merging: Path
+) -> None:
+    """A file that finds no room is a failure without a trace."""
+    push_pair(origin.registry)
+    arguments = [sys.executable, "-m", "proxy", *command, "kimoqi/alpine:1.0", "--config", str(merging)]
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        process = await asyncio.create_subprocess_exec(*arguments, stdout=full, stderr=asyncio.subprocess.PIPE)
+    finally:
+        os.close(full)
+    async with asyncio.timeout(HANGING):
+        _, err = await process.communicate()
+
+    assert (process.returncode, err) == (1, b"manifuse: [Errno 28] No space left on device\n")
 
 
 @pytest.mark.parametrize("image", ["Kimoqi/Alpine", "kimoqi//alpine", "kimoqi/alpine:-", "", "a@sha256:0", "ü"])

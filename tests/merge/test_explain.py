@@ -112,6 +112,19 @@ def test_expectation_is_told_in_words(of: Source, expected: str) -> None:
     assert question(explained(FOUND_X86, single(of, "linux/s390x")), str(of)).expected == expected
 
 
+def test_a_refused_guess_says_what_it_said() -> None:
+    """It counts as absent; whoever looks for a missing right has to see that it was refused."""
+    x86, arm = guessed("x86", "linux/amd64"), guessed("arm", "linux/arm64")
+    probes: list[Probe] = [Present(x86, image("x86")), failed(arm, Refused("hub refuses access (401)")), absent(BASE)]
+    outcomes = single(x86, "linux/amd64"), absent(arm), absent(BASE)
+    found = explained(*outcomes, plan=plan_for(GUESSING), probes=probes)
+
+    asked = question(found, str(arm))
+    assert (asked.result, asked.says) == ("refused", "hub refuses access (401)")
+    assert question(found, str(BASE)).result == "absent"
+    assert found.verdict == "serve"
+
+
 def test_disagreement_is_noted() -> None:
     """Claim, contradiction and outcome stand side by side."""
     found = explained(FOUND_X86, single(ARM, "linux/amd64"), absent(BASE))

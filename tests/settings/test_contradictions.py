@@ -74,7 +74,7 @@ from settings.texts import UPSTREAM, problems_of
         ),
         pytest.param(
             f'{UPSTREAM}credentials = {{ helper = "../pass" }}',
-            "upstream[0].credentials.helper: string should match pattern",
+            "upstream[0].credentials.helper: letters, digits, . _ and - were expected",
             id="a helper elsewhere",
         ),
         pytest.param(

@@ -106,10 +106,17 @@ def test_a_variable_that_is_no_json_is_refused_without_being_repeated(
 
     refused = problems(None)
 
-    assert len(refused) == 1
-    assert "JSON was expected" in refused[0]
-    assert name.removeprefix("MANIFUSE_").lower() in refused[0]
-    assert SECRET not in refused[0]
+    assert refused == [f"{name.removeprefix('MANIFUSE_').lower()}: JSON was expected"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("MANIFUSE_UPSTREAM", '{"name": "a"}'), ("MANIFUSE_UPSTREAM__URL", "https://registry.example")]
+)
+def test_a_list_in_the_environment_is_told_as_json(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Brackets of a file's headers say nothing there."""
+    monkeypatch.setenv(name, value)
+
+    assert problems(None) == ["upstream: a list of tables was expected, as JSON: [{…}]"]
 
 
 @pytest.mark.parametrize(
@@ -216,6 +223,30 @@ def test_all_problems_are_told_in_one_pass(file: Path) -> None:
         ("drain = 'long'", "drain: a duration with its unit was expected"),
         ("listen = 5080", "listen: host:port was expected"),
         ("workers = 0", 'workers: a number from 1 to 64 or "auto" was expected'),
+        ("hot = 'maybe'", "hot: true or false was expected"),
+        ("[limits]\nburst = 'many'", "limits.burst: a whole number was expected"),
+        ("[limits]\nburst = 1.5", "limits.burst: a whole number was expected"),
+        ("cache = 'here'", "cache: a table was expected"),
+        ("trusted_proxies = '10.0.0.0/8'", "trusted_proxies: a list was expected"),
+        ("[rule]\nmatch = '*'", "rule: a list of tables was expected: [[rule]], not [rule]"),
+        (
+            "[[rule]]\nmatch = '*'\nsources = {image = 'a'}",
+            "rule[0].sources: a list of tables was expected: [[rule.sour",
+        ),
+        ("[[rule]]\nmatch = '*'\nsources = ['{repository}-x86:{tag}']", "rule[0].sources[0]: a table was expected"),
+        ("[[rule]]\nmatch = 5", "rule[0].match: a string was expected"),
+        ("[[rule]]\nmatch = 'Team/*'", "rule[0].match: a glob over repositories was expected: lower-case words"),
+        ("[[rule]]\nmatch = 'team/*:1.0'", "rule[0].match: a glob over repositories was expected"),
+        ("[[rule]]\nmatch = 'team/[ab]'", "rule[0].match: a glob over repositories was expected"),
+        ("[[rule]]\nmatch = '/team/*'", "rule[0].match: a glob over repositories was expected"),
+        ("[[rule]]\nmatch = 'team/'", "rule[0].match: a glob over repositories was expected"),
+        ("[cache]\ndir = 5", "cache.dir: a path was expected"),
+        ("[hooks]\nsecret = 5", "hooks.secret: a string was expected"),
+        ("[[upstream]]\nname = 'a/b'\nurl = 'http://a'", "upstream[0].name: letters, digits, . _ and - were expected"),
+        (
+            "[[upstream]]\nname = 'a'\nurl = 'http://a/v2/'",
+            "upstream[0].url: a URL without /v2 at its end was expected",
+        ),
         ("log_level = 'loud'", "log_level: input should be 'debug', 'info', 'warning' or 'error'"),
         ("[[rule]]\nmatch = '*'\nrequire = ['arm']", "rule[0].require[0]: 'arm' is not a platform: os/architecture"),
         ("[[rule]]\nmatch = '*'\nsources = [{image = 'A B'}]", "rule[0].sources[0].image: 'A B' is not an image templ"),

@@ -375,6 +375,7 @@ async def test_an_emptied_folder_is_filled_again(folder: Folder, content: DiskCo
     assert await content.get(DIGEST) is None
     await content.put(DIGEST, DATA)
     assert await content.get(DIGEST) == DATA
+    assert not folder.root.stat().st_mode & 0o077  # its owner's alone, as it was
 
 
 async def test_records_belong_to_the_url_not_to_the_name(folder: Folder, metadata: DiskMetadata) -> None:

@@ -236,3 +236,18 @@ async def test_what_others_keep_counts_a_moment_later(world: World) -> None:
         await world.settle()
 
     assert len(world.files()) <= 10
+
+
+async def test_a_folder_that_is_removed_meanwhile_is_its_owners_again(world: World) -> None:
+    """Somebody deletes the whole cache while a blob is on its way; what comes next isn't for every user to read."""
+    registry = Registry()
+    registry.allowed = 1_500_000
+    reading = asyncio.create_task(world.read(registry))
+    await until(lambda: len(world.files("tmp")) == 1)
+    shutil.rmtree(world.root)
+    registry.allowed = 1 << 40
+
+    assert await reading == DATA
+    await world.settle()
+
+    assert not world.root.stat().st_mode & 0o077

@@ -91,7 +91,7 @@ async def test_a_certificate_is_checked(start: Start, folder: Path) -> None:
     """Against what is known, and only by the operator's word against nothing."""
     server = await start()
 
-    with pytest.raises(Unreachable, match="certificate is not trusted"):
+    with pytest.raises(Unreachable, match=r"certificate is not trusted: [^\[]*$"):
         await get(server.url)
     assert server.seen == []
     assert await get(server.url, ca_file=folder / "ca.pem") == "fine"
@@ -130,10 +130,16 @@ async def test_key_and_certificate_may_be_one_file(start: Start, folder: Path) -
 @pytest.mark.parametrize(
     ("keys", "problem"),
     [
-        ({"client_certificate": "none"}, "unusable, or not with its key: FileNotFoundError"),
-        ({"client_certificate": "tls.crt"}, "unusable, or not with its key: SSLError"),
-        ({"client_certificate": "tls.crt", "client_key": "server/tls.key"}, "unusable, or not with its key: SSLError"),
-        ({"client_certificate": "tls.crt", "client_key": "locked.key"}, "unusable, or not with its key: OSError"),
+        ({"client_certificate": "none"}, "unusable, or not with its key: No such file or directory"),
+        ({"client_certificate": "tls.crt"}, "unusable, or not with its key: "),
+        (
+            {"client_certificate": "tls.crt", "client_key": "server/tls.key"},
+            "unusable, or not with its key: key values mismatch",
+        ),
+        (
+            {"client_certificate": "tls.crt", "client_key": "locked.key"},
+            "unusable, or not with its key: the key has a password",
+        ),
     ],
 )
 def test_a_certificate_that_can_not_be_used_stops_the_start(
@@ -150,4 +156,4 @@ def test_a_certificate_that_can_not_be_used_stops_the_start(
     with pytest.raises(SettingsInvalid) as caught:
         read(Settings.model_validate({"upstream": [upstream]}), {})
     where = folder / keys["client_certificate"]
-    assert str(caught.value) == f"{where}: upstream[0].client_certificate: {problem}"
+    assert str(caught.value).startswith(f"{where}: upstream[0].client_certificate: {problem}")

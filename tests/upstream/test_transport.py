@@ -263,7 +263,9 @@ async def test_https_to_a_plain_port_is_named(stack: AsyncExitStack) -> None:
     """TLS where none is spoken: the sentence says so."""
     ask = await opened(stack, f"https://{await talking(stack, b'HTTP/1.1 400 Bad Request' + bytes(100))}")
 
-    with pytest.raises(Unreachable, match="TLS failed"):
+    with pytest.raises(
+        Unreachable, match="TLS failed: none is spoken there; the URL of a plain port begins with http://"
+    ):
         await ask.document()
 
 

@@ -184,6 +184,27 @@ async def test_every_request_is_counted_and_logged(clock: Clock) -> None:
     assert [event["timestamp"] for event in events] == sorted(event["timestamp"] for event in events)
 
 
+async def test_the_log_says_which_registry_was_meant(clock: Clock) -> None:
+    """A mirror's client shows nobody why it got a 404: `?ns=` is in the log, hot or not; nothing else of a query is."""
+    stream = io.StringIO()
+    kept = structlog.get_config()
+    accesses = configure_logging(stream)
+    try:
+        async with serving(clock, accesses=accesses) as server:
+            connection = await server.connect()
+            for query in ("a=b&ns=registry.example%3A5000&c=d", "ns=one&ns=two", "a=ns=b", "ns"):
+                await connection.ask(head(path=f"{PATH}?{query}"))
+                await connection.ask(head(path=f"{PATH}?{query}"))
+            assert await server.counted() == 8
+        accesses.settle()
+    finally:
+        structlog.configure(**kept)
+
+    paths = [orjson.loads(line)["path"] for line in stream.getvalue().splitlines()]
+    assert paths[::2] == paths[1::2]
+    assert paths[::2] == [f"{PATH}?ns=registry.example%3A5000", f"{PATH}?ns=one&ns=two", PATH, PATH]
+
+
 async def test_nothing_is_formatted_that_is_not_logged(clock: Clock) -> None:
     """Above `info` requests aren't logged, hot ones neither."""
     stream = io.StringIO()
