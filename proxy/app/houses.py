@@ -145,15 +145,7 @@ async def _personal_view(
     # was checked, tokens and lists count for half of it, and proofs for what the token's age leaves of it.
     theirs: dict[str, Upstream] = {}
     holdings = Holdings()
-    proofs = Proofs(
-        theirs,
-        ttl,
-        foundation.clock,
-        foundation.metrics.coalesced,
-        holdings,
-        foundation.budget,
-        foundation.upstreams,
-    )
+    proofs = Proofs(theirs, ttl, foundation.clock, foundation.metrics.coalesced, holdings, foundation.upstreams)
     for name in judges:
         upstream = foundation.upstreams[name]
         theirs[name] = upstream.acting_as(_credentials(login), longest=ttl / 2, witness=partial(proofs.saw, name))

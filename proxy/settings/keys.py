@@ -416,7 +416,7 @@ class Settings(BaseSettings):
     workers: Workers = 1
     """Processes that share the port and the cache folder; "auto" for one for each core within a CPU limit."""
     request_budget: Duration = 10.0
-    """Within it a client gets response headers, whatever the upstreams do."""
+    """Within it a client gets response headers, whatever the upstreams do; a login has as much before it."""
     drain: Duration = 25.0
     """How long requests in flight may go on when the service stops."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -17,7 +17,7 @@ from proxy.oci.mediatype import ANYTHING
 from proxy.oci.reference import Digest, Repository
 from proxy.oci.registry import Bringing, Registry
 from proxy.store.base import Content, Location, Virtual
-from proxy.virtual.budget import Budget
+from proxy.virtual.budget import Budget, Left
 from proxy.virtual.flight import Flights
 from proxy.virtual.history import History
 from proxy.virtual.leases import Leases
@@ -60,36 +60,40 @@ class Digests:
 
     async def manifest(self, virtual: Virtual, digest: Digest) -> Manifest:
         """Return a manifest by digest, from where it was seen or from any source of *virtual* (law 8)."""
-        lease = self._leases.open(virtual, digest)
+        lease, left = self._leases.open(virtual, digest), self._budget.begin()
         try:
             location = await self._places.manifest(virtual, digest)
         except Unreadable as trouble:
-            return await self._searched(virtual, digest, trouble)
+            return await self._searched(virtual, digest, trouble, left)
         body = await self._kept(digest, location) if location else None
         if location is not None and body is not None:
             manifest = Manifest(Descriptor(media_type=location.media_type, digest=digest, size=len(body)), body)
-            try:
-                until = await self._permissions.manifest(partial(self._where, virtual, location, manifest))
-            except (NotFound, Refused) as no:
-                asking = self._theirs(virtual, location, digest, no)
-                location = await self._budget.spend(asking, f"{virtual.repository}@{digest}")
-                until = await self._permitted_anew(virtual, location, manifest, no)
-            await self._learn_blobs(virtual, (location.upstream, location.repository), manifest)
+            asking = self._permitted(virtual, location, manifest)
+            there, until = await left.spend(asking, f"{virtual.repository}@{digest}")
+            await self._learn_blobs(virtual, (there.upstream, there.repository), manifest)
             await self._history.used_digest(virtual, manifest)
             self._leases.grant(lease, self._clock(), since=None, until=until)
             return replace(manifest, delivery=Delivery(CacheResult.HIT, lease=lease))
-        return await self._fetched(virtual, digest, location)
+        return await self._fetched(virtual, digest, location, left)
 
-    async def _searched(self, virtual: Virtual, digest: Digest, trouble: Unreadable) -> Manifest:
+    async def _searched(self, virtual: Virtual, digest: Digest, trouble: Unreadable, left: Left) -> Manifest:
         """Return what a source has. *trouble* hides whether it is an index of our own: no source's no counts then."""
         try:
-            return await self._fetched(virtual, digest, None)
+            return await self._fetched(virtual, digest, None, left)
         except (NotFound, Refused):
             raise trouble from None
 
-    async def _fetched(self, virtual: Virtual, digest: Digest, location: Location | None) -> Manifest:
+    async def _fetched(self, virtual: Virtual, digest: Digest, location: Location | None, left: Left) -> Manifest:
         fetch = self._fetches.join((virtual, digest), lambda: self._fetch(virtual, digest, location))
-        return await self._budget.spend(fetch, f"{virtual.repository}@{digest}")
+        return await left.spend(fetch, f"{virtual.repository}@{digest}")
+
+    async def _permitted(self, virtual: Virtual, location: Location, manifest: Manifest) -> tuple[Location, float]:
+        """Return where *manifest* is for the caller, and until when they may read it there."""
+        try:
+            return location, await self._permissions.manifest(partial(self._where, virtual, location, manifest))
+        except (NotFound, Refused) as no:
+            theirs = await self._theirs(virtual, location, manifest.descriptor.digest, no)
+            return theirs, await self._permitted_anew(virtual, theirs, manifest, no)
 
     async def _permitted_anew(
         self, virtual: Virtual, location: Location, manifest: Manifest, no: NotFound | Refused

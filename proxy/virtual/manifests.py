@@ -27,7 +27,7 @@ from proxy.oci.reference import Tag
 from proxy.oci.registry import Bringing
 from proxy.store.base import Content, Metadata, Turns, Virtual
 from proxy.telemetry import Metrics
-from proxy.virtual.budget import Budget
+from proxy.virtual.budget import Budget, Left
 from proxy.virtual.digests import Digests
 from proxy.virtual.flight import Flights
 from proxy.virtual.history import History
@@ -125,7 +125,7 @@ class Manifests:
 
     async def tag(self, virtual: Virtual, tag: Tag) -> Answer:
         """Return what *tag* stands for. Raises `ManifestUnknown`, `Refused` or `NoAnswer`."""
-        now = self._clock()
+        now, left = self._clock(), self._budget.begin()
         lease = self._leases.open(virtual, tag)
         entry = await self._entry(virtual, tag)
         if entry and not await self._history.used_tag(virtual, entry):
@@ -133,7 +133,7 @@ class Manifests:
         age = now - entry.checked_at if entry else 0.0
         judged = self._standing.judged(virtual, tag, entry, now) if entry else Age.EXPIRED
         if entry and judged is Age.FRESH:
-            until = min(self._standing.fresh_until(virtual, tag, entry), await self._permissions.entry(entry))
+            until = min(self._standing.fresh_until(virtual, tag, entry), await self._proof(entry, left))
             return _answer(
                 entry, CacheResult.HIT, age, self._leases.grant(lease, now, since=entry.checked_at, until=until)
             )
@@ -141,18 +141,22 @@ class Manifests:
         if trouble and isinstance(trouble.error, NotFound):
             raise ManifestUnknown(trouble.error.message)
         if entry and trouble:
-            return await self._permitted(self._held(entry, trouble.error))
+            return await self._permitted(self._held(entry, trouble.error), left)
         if entry and judged is Age.STALE:
             self._flights.begin((virtual, tag), lambda: self._refresh(virtual, tag, entry))
-            return await self._permitted(_answer(entry, CacheResult.STALE, age))
-        return await self._permitted(await self._asked(virtual, tag, entry))
+            return await self._permitted(_answer(entry, CacheResult.STALE, age), left)
+        return await self._permitted(await self._asked(virtual, tag, entry, left), left)
 
-    async def _permitted(self, answer: Answer) -> Answer:
+    async def _permitted(self, answer: Answer, left: Left) -> Answer:
         """Return *answer* if the caller may have it: also what was asked for with what they may do may be held."""
-        until, lease = await self._permissions.entry(answer.entry), answer.delivery.lease
+        until, lease = await self._proof(answer.entry, left), answer.delivery.lease
         if lease is not None:
             lease.until = min(lease.until, until)
         return answer
+
+    async def _proof(self, entry: Entry, left: Left) -> float:
+        """Return until when the caller may have *entry*."""
+        return await left.spend(self._permissions.entry(entry), "the right to read it")
 
     async def revalidate(self, virtual: Virtual, tag: Tag) -> None:
         """Ask anew for a tag whose sources are said to have changed. One that nobody pulled is left alone."""
@@ -195,11 +199,11 @@ class Manifests:
             return None
         return entry if entry.fingerprint == self._standing.rule(virtual, tag).fingerprint else None
 
-    async def _asked(self, virtual: Virtual, tag: Tag, previous: Entry | None) -> Answer:
+    async def _asked(self, virtual: Virtual, tag: Tag, previous: Entry | None, left: Left) -> Answer:
         """Wait for the flight of *tag*, but never longer than the budget (law 11)."""
         flight = self._flights.join((virtual, tag), lambda: self._refresh(virtual, tag, previous))
         try:
-            return await self._budget.spend(flight, f"{virtual.repository}:{tag}")
+            return await left.spend(flight, f"{virtual.repository}:{tag}")
         except TimedOut as error:
             age = self._clock() - previous.checked_at if previous else 0.0
             if previous is None or not self._standing.freshness(virtual, tag).may_hold(age, error):

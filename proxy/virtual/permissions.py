@@ -18,7 +18,6 @@ from proxy.oci.errors import NotFound
 from proxy.oci.mediatype import ANYTHING
 from proxy.oci.reference import Digest, Repository
 from proxy.oci.registry import Registry
-from proxy.virtual.budget import Budget
 from proxy.virtual.flight import Flights
 from proxy.virtual.holdings import Holdings
 from proxy.virtual.places import Place
@@ -102,7 +101,6 @@ class Proofs:
         clock: Callable[[], float],
         coalesced: Counter,
         holdings: Holdings,
-        budget: Budget,
         others: Mapping[str, Registry] | None = None,
     ) -> None:
         """Take what is needed.
@@ -113,14 +111,12 @@ class Proofs:
             seconds: How long a proof counts; also while the upstream gives no answer, and no longer.
             clock: Seconds since the epoch.
             holdings: What places were seen to hold, in this caller's own requests.
-            budget: How long a caller waits for the right to read a manifest; a blob's has one already.
         """
         self._upstreams = upstreams
         self._others = others or {}
         self._holdings = holdings
         self._seconds = seconds
         self._clock = clock
-        self._budget = budget
         self._proven: Recent[Place, float] = Recent(_MOST)
         self._questions: Flights[Place, float] = Flights(coalesced)
 
@@ -137,14 +133,10 @@ class Proofs:
 
     async def entry(self, entry: Entry) -> float:
         """Look at all places that *entry* is made of: whoever may not read one of them doesn't see the whole."""
-        asking = self._all([((part.upstream, part.repository), part.digest) for part in entry.parts])
-        return await self._budget.spend(asking, "the right to read it")
+        return await self._all([((part.upstream, part.repository), part.digest) for part in entry.parts])
 
     async def manifest(self, where: Where) -> float:
         """Look at the places that it comes from: an index of our own comes from all that it names."""
-        return await self._budget.spend(self._found(where), "the right to read it")
-
-    async def _found(self, where: Where) -> float:
         return await self._all(await where())
 
     async def _all(self, wanted: Collection[tuple[Place, Digest]]) -> float:

@@ -123,6 +123,23 @@ async def test_a_login_is_answered_in_time(private: Private, origin: Origin, sta
     assert b"no answer on the login" in answer.body
 
 
+@pytest.mark.parametrize("kept", ["tag", "index", "child"])
+async def test_a_proof_is_answered_in_time(
+    private: Private, origin: Origin, start: StartProxy, clock: Clock, kept: str
+) -> None:
+    """Law 11: so does the right to read what is kept; the upstream itself would have longer for an answer."""
+    upstream, access = {"credentials": "client"}, {"mode": "upstream", "ttl": "20s"}
+    proxy = await start(origin, upstream=upstream, access=access, request_budget="200ms")
+    paths = dict(zip(("tag", "index", "child"), await everything(proxy, ALICE), strict=False))
+    clock.advance(15)
+    assert (await proxy.get("/v2/", Authorization=ALICE)).status == 200
+    origin.fail("/manifests/", hang())
+    clock.advance(10)
+    answer = await proxy.get(paths[kept], Authorization=ALICE)
+    assert answer.status == 503
+    assert b"within 0.2 s" in answer.body
+
+
 async def test_what_one_has_pulled_is_not_another_ones(proxy: Proxy) -> None:
     """By tag, index digest, child digest and blob digest, however hot it is."""
     paths = await everything(proxy, ALICE)

@@ -14,10 +14,9 @@ from images import ARM, X86, push
 from proxy.memory import MemoryRegistry
 from proxy.merge.entry import Entry, Part
 from proxy.oci.content import Descriptor, Resolved, TagPage
-from proxy.oci.errors import ManifestUnknown, NoAnswer, Refused, RegistryError, TimedOut
+from proxy.oci.errors import ManifestUnknown, NoAnswer, Refused, RegistryError
 from proxy.oci.mediatype import Accept
 from proxy.oci.reference import Digest, Reference, Repository, Tag
-from proxy.virtual.budget import Budget
 from proxy.virtual.holdings import Holdings
 from proxy.virtual.permissions import Everything, Proofs, Where
 from proxy.virtual.places import Place
@@ -65,16 +64,7 @@ def images(hub: Asked) -> dict[Repository, Descriptor]:
 @pytest.fixture
 def proofs(hub: Asked, clock: Clock) -> Proofs:
     """What one caller was seen to read, each for a minute."""
-    return Proofs({"hub": hub}, 60.0, clock, Counter("coalesced", "waiting", registry=None), Holdings(), Budget(60.0))
-
-
-class Silent(MemoryRegistry):
-    """A registry that never answers."""
-
-    async def resolve(self, repository: Repository, reference: Reference, accept: Accept) -> Resolved:
-        """Wait."""
-        await asyncio.Event().wait()
-        raise AssertionError("nobody sets it")
+    return Proofs({"hub": hub}, 60.0, clock, Counter("coalesced", "waiting", registry=None), Holdings())
 
 
 def where(place: Place, digest: Digest) -> Where:
@@ -204,15 +194,3 @@ async def test_where_all_see_the_same(images: dict[Repository, Descriptor]) -> N
     assert await everything.entry(entry(images)) == math.inf
     assert await everything.manifest(nowhere) == math.inf
     assert await everything.blob(("hub", X86), GONE) == math.inf
-
-
-async def test_whoever_waits_for_a_proof_waits_no_longer_than_for_anything_else(
-    images: dict[Repository, Descriptor], clock: Clock
-) -> None:
-    """Law 11: what is kept is answered in time or not at all, also where a registry has longer for an answer."""
-    coalesced = Counter("coalesced", "waiting", registry=None)
-    proofs = Proofs({"hub": Silent()}, 60.0, clock, coalesced, Holdings(), Budget(0.01))
-    for asking in (proofs.entry(entry(images)), proofs.manifest(where(("hub", X86), GONE))):
-        with pytest.raises(TimedOut, match="the right to read it"):
-            await asking
-    await proofs.close()
