@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 # For every Python that we run on and every machine: the image's isn't the one that this is run with.
-COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(ARGS)
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate $(ARGS)
 BUILD_REQUIRES := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
 
 # Tests start hundreds of processes. Where Python is told to write no bytecode, each would compile the package for itself.
@@ -85,14 +85,16 @@ audit: $(STAMP)      ## known vulnerabilities of what the image holds, bandit, l
 	PYTHONPATH=tests $(BIN)/python -m supply.advisories requirements/run.lock requirements/build.lock
 
 lock: $(STAMP)       ## write requirements/*.lock from pyproject.toml; ARGS=--upgrade takes newer versions
-	$(COMPILE) pyproject.toml --output-file requirements/run.lock
-	$(BIN)/python -c '$(BUILD_REQUIRES)' | $(COMPILE) - --output-file requirements/build.lock
+	$(COMPILE) --generate-hashes pyproject.toml --output-file requirements/run.lock
+	$(BIN)/python -c '$(BUILD_REQUIRES)' | $(COMPILE) --generate-hashes - --output-file requirements/build.lock
+	$(COMPILE) --constraint requirements/run.lock --extra dev --no-emit-package pip pyproject.toml --output-file requirements/dev.lock
 
 clean:               ## remove what the targets made
 	rm -rf $(VENV) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
-$(STAMP): pyproject.toml proxy/__init__.py
+# With the versions that the tests were last seen to pass with: new ones of the tools have broken them overnight.
+$(STAMP): pyproject.toml requirements/dev.lock proxy/__init__.py
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "manifuse needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements/dev.lock --editable '.[dev]'
 	touch $@

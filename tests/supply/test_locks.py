@@ -1,4 +1,4 @@
-"""The image holds what `pyproject.toml` asks for, and each file of it is known by its hash."""
+"""The image holds what `pyproject.toml` asks for, each file known by its hash; and the tests run with the same."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from packaging.utils import canonicalize_name
 from supply.locks import ROOT, needed, read
 
 _PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-_WANTED = {"run": _PROJECT["project"]["dependencies"], "build": _PROJECT["build-system"]["requires"]}
+_RUN, _DEV = _PROJECT["project"]["dependencies"], _PROJECT["project"]["optional-dependencies"]["dev"]
+_WANTED = {"run": _RUN, "build": _PROJECT["build-system"]["requires"], "dev": [*_RUN, *_DEV]}
+_INSTALLER = "pip"  # is there before a lock is read
 
 each_lock = pytest.mark.parametrize("name", list(_WANTED))
 
@@ -22,15 +24,22 @@ def test_the_lock_satisfies_the_project(name: str) -> None:
     wrong = [
         str(requirement)
         for requirement in needed(_WANTED[name])
-        if (pin := pins.get(canonicalize_name(requirement.name))) is None or pin.version not in requirement.specifier
+        if requirement.name != _INSTALLER
+        and ((pin := pins.get(canonicalize_name(requirement.name))) is None or pin.version not in requirement.specifier)
     ]
     assert not wrong, f"requirements/{name}.lock lacks {wrong}: run `make lock`"
 
 
-@each_lock
-def test_every_file_is_known(name: str) -> None:
+@pytest.mark.parametrize("name", ["run", "build"])
+def test_every_file_of_the_image_is_known(name: str) -> None:
     """No package comes without the hashes of its files."""
     assert all(pin.hashes for pin in read(name).values())
+
+
+def test_what_is_tested_is_what_the_image_holds() -> None:
+    """In the same versions."""
+    tested = read("dev")
+    assert {name: tested[name].version for name in read("run")} == {name: p.version for name, p in read("run").items()}
 
 
 def test_the_image_is_made_of_the_locks() -> None:
