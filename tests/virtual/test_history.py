@@ -97,6 +97,22 @@ async def test_a_pinned_digest_survives_its_tag(
     assert [Digest.of(answer.body) for answer in answers] == children(pinned)
 
 
+async def test_a_pinned_digest_outlives_its_rule(
+    origin: Origin, start: StartProxy, rule: dict[str, Any], clock: Clock, cache: Path
+) -> None:
+    """What was told before a source left the rule can still be pulled; what wasn't is nowhere any more."""
+    push_pair(origin.registry)
+    told = await (await start(origin, rule=[rule])).get(TAG)
+    untold = push(origin.registry, ARM, "2.0", "linux/arm64")
+    rule["sources"].pop()
+
+    after = await start(origin, rule=[rule])
+
+    pinned = [told.headers["Docker-Content-Digest"], *children(told)]
+    assert [(await by_digest(after, digest)).status for digest in pinned] == [200, 200, 200]
+    assert (await by_digest(after, untold.digest)).status == 404
+
+
 async def test_children_live_as_long_as_their_index(
     origin: Origin, start: StartProxy, rule: dict[str, Any], clock: Clock, cache: Path
 ) -> None:
