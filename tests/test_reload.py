@@ -17,7 +17,7 @@ import structlog
 from pydantic import SecretStr
 
 from commands.calls import listening, started
-from conftest import Clock, until
+from conftest import Clock, settled, until
 from images import ARM, push_pair
 from patience import HANGING
 from private import Private, basic
@@ -25,7 +25,7 @@ from proxy.app import Running, serve
 from proxy.oci.access import read_basic
 from proxy.oci.reference import Digest
 from proxy.serving import reload_when
-from proxy.settings.keys import Settings, TlsSettings
+from proxy.settings.keys import RuleSettings, Settings, TlsSettings
 from proxy.settings.load import Problem, SettingsInvalid
 from scripted import Origin, hang, once, status, waits_for
 
@@ -64,6 +64,23 @@ async def test_the_next_request_goes_by_the_new_rules(
         await running.reload(lambda: settings(origin, tmp_path, rule["sources"][0]))
 
         assert (before, await platforms(running)) == (2, 1)
+
+
+async def test_a_rule_in_front_of_another_costs_nobody_the_last_good_answer(
+    origin: Origin, rule: dict[str, Any], tmp_path: Path, clock: Clock
+) -> None:
+    """What a name is made of is what it was, and the registry is down (law 4)."""
+    push_pair(origin.registry)
+    before = settings(origin, tmp_path, *rule["sources"])
+    first = RuleSettings.model_validate({"match": "other/*", "conventions": []})
+    async with serve(before, clock) as running:
+        assert await platforms(running) == 2
+        await settled(tmp_path)
+        origin.fail("", status(503))
+        clock.advance(3600)
+        await running.reload(lambda: before.model_copy(update={"rule": (first, *before.rule)}))
+
+        assert await platforms(running) == 2
 
 
 async def test_the_admin_port_goes_by_the_new_token(origin: Origin, tmp_path: Path, clock: Clock) -> None:
