@@ -169,6 +169,23 @@ async def test_a_held_answer_is_given_where_the_time_is_over(
     assert answer.headers["X-Manifuse-Cache"] == "stale"
 
 
+async def test_a_proof_has_what_the_merge_has_left(
+    private: Private, origin: Origin, start: StartProxy, clock: Clock
+) -> None:
+    """Law 11: both together have the time of one request, so nobody asks for a proof when it is over."""
+    upstream, access = {"credentials": "client"}, {"mode": "upstream", "ttl": "20s"}
+    cache = {"tag_ttl": "1s", "stale_while_revalidate": "0s"}
+    proxy = await start(origin, upstream=upstream, access=access, request_budget="200ms", cache=cache)
+    await patiently(proxy, TAG)
+    clock.advance(15)
+    await patiently(proxy, "/v2/")
+    origin.fail("/manifests/1.0", hang())
+    clock.advance(10)
+    answer = await proxy.get(TAG, Authorization=ALICE)
+    assert answer.status == 503
+    assert b"no answer on the right to read it" in answer.body
+
+
 async def test_what_one_has_pulled_is_not_another_ones(proxy: Proxy) -> None:
     """By tag, index digest, child digest and blob digest, however hot it is."""
     paths = await everything(proxy, ALICE)
