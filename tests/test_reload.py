@@ -17,7 +17,7 @@ import structlog
 from pydantic import SecretStr
 
 from commands.calls import listening, started
-from conftest import Clock, until
+from conftest import Clock, settled, until
 from images import ARM, push_pair
 from patience import HANGING
 from private import Private, basic
@@ -25,7 +25,7 @@ from proxy.app import Running, serve
 from proxy.oci.access import read_basic
 from proxy.oci.reference import Digest
 from proxy.serving import reload_when
-from proxy.settings.keys import Settings, TlsSettings
+from proxy.settings.keys import RuleSettings, Settings, TlsSettings, UpstreamSettings
 from proxy.settings.load import Problem, SettingsInvalid
 from scripted import Origin, hang, once, status, waits_for
 
@@ -64,6 +64,47 @@ async def test_the_next_request_goes_by_the_new_rules(
         await running.reload(lambda: settings(origin, tmp_path, rule["sources"][0]))
 
         assert (before, await platforms(running)) == (2, 1)
+
+
+async def test_a_rule_in_front_of_another_costs_nobody_the_last_good_answer(
+    origin: Origin, rule: dict[str, Any], tmp_path: Path, clock: Clock
+) -> None:
+    """What a name is made of is what it was, and the registry is down (law 4)."""
+    push_pair(origin.registry)
+    before = settings(origin, tmp_path, *rule["sources"])
+    first = RuleSettings.model_validate({"match": "other/*", "conventions": []})
+    async with serve(before, clock) as running:
+        assert await platforms(running) == 2
+        await settled(tmp_path)
+        origin.fail("", status(503))
+        clock.advance(3600)
+        await running.reload(lambda: before.model_copy(update={"rule": (first, *before.rule)}))
+
+        assert await platforms(running) == 2
+
+
+@pytest.mark.parametrize("behind", [True, False])
+async def test_another_name_for_a_registry_costs_nobody_an_index(
+    origin: Origin, rule: dict[str, Any], tmp_path: Path, clock: Clock, behind: bool
+) -> None:
+    """What was advertised stays pullable under the name that it was advertised by, which is the default (law 3)."""
+    push_pair(origin.registry)
+    before = settings(origin, tmp_path, *rule["sources"])
+    default = before.upstream[0].model_copy(update={"default": True})
+    guest = UpstreamSettings.model_validate({"name": "guest", "url": origin.url})
+    both = before.model_copy(update={"upstream": (default, guest) if behind else (guest, default)})
+    async with serve(before, clock) as running, aiohttp.ClientSession() as session:
+        url = "http://{}:{}{}".format(*running.registry, TAG)
+        async with session.get(url) as response:
+            pinned = url.replace("1.0", Digest.of(await response.read()))
+        await settled(tmp_path)
+
+        async def found(loaded: Settings, asked: str = "") -> int:
+            await running.reload(lambda: loaded)
+            async with session.get(pinned + asked) as response:
+                return response.status
+
+        assert [await found(both), await found(both, "?ns=guest"), await found(before)] == [200, 404, 200]
 
 
 async def test_the_admin_port_goes_by_the_new_token(origin: Origin, tmp_path: Path, clock: Clock) -> None:

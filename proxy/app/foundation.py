@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -188,13 +187,16 @@ async def _stores(
 
 
 def _registries(upstreams: Sequence[UpstreamSettings]) -> dict[str, str]:
-    """Return what is kept of each upstream by: its URL, and its name where others have the same.
+    """Return what is kept of each upstream by: its URL, and its name where that is another one's already.
 
-    They may have other credentials, and then what was said to one is no answer of another.
+    They may have other credentials, and then what was said to one is no answer of another. A URL is the default's
+    before it is others': most likely it was alone, and what it has advertised has to stay pullable.
     """
-    urls = {each.name: str(each.url) for each in upstreams}
-    often = Counter(urls.values())
-    return {name: url if often[url] == 1 else f"{url} {name}" for name, url in urls.items()}
+    registries: dict[str, str] = {}
+    for each in sorted(upstreams, key=lambda upstream: not upstream.default):
+        url = str(each.url)
+        registries[each.name] = f"{url} {each.name}" if url in registries.values() else url
+    return registries
 
 
 def _in_memory(memory: Shared) -> tuple[Content, Metadata, Folder | None]:

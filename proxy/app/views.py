@@ -151,6 +151,7 @@ def _view(stack: AsyncExitStack, foundation: Foundation, eyes: Eyes, changes: Ch
         ),
         changes=changes,
         catalogs=catalogs,
+        budget=foundation.budget,
     )
     registries = {name: VirtualRegistry(name, parts) for name in eyes.upstreams}
     directory = Directory(settings.names, eyes.rules, registries)

@@ -99,13 +99,15 @@ class Rule:
         hold_max: Seconds that an older generation is served instead of an incomplete or incoherent one.
         freshness: How long answers may be reused.
         tag_freshness: The same for tags that a glob matches; the first that fits counts.
-        fingerprint: Sixteen hex digits that change when the rule's meaning does: kept entries of another
-            rule don't count. Computed once, as every request compares it.
+        fingerprint: Sixteen hex digits that change when what the rule makes of a name does: kept entries of
+            another rule don't count. Computed once, as every request compares it.
     """
 
-    name: str
-    match: str
-    upstream: str = ""
+    # Not in `repr`, and so not in the fingerprint: what is kept stays true where only these change, and a rule's name
+    # is its place among all.
+    name: str = field(repr=False)
+    match: str = field(repr=False)
+    upstream: str = field(default="", repr=False)
     sources: tuple[SourceTemplate, ...] = ()
     conventions: tuple[str, ...] = ()
     platforms: tuple[Platform, ...] = ()
@@ -117,7 +119,7 @@ class Rule:
     default_platform: Platform = AMD64
     coherence: Coherence = Coherence.OFF
     hold_max: float = 900.0
-    # Not in `repr`, and so not in the fingerprint: what is kept stays true when only its time or its listing changes.
+    # Nor are these: it stays true when only its time or its listing changes.
     hide_sources: bool = field(default=False, repr=False)
     freshness: Freshness = field(default=DEFAULT_FRESHNESS, repr=False)
     tag_freshness: tuple[tuple[str, Freshness], ...] = field(default=(), repr=False)

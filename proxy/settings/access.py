@@ -92,6 +92,6 @@ def _credentials(personal: bool, upstreams: list[tuple[str, Mapping[str, Any]]])
     for key, upstream in upstreams:
         if upstream.get("credentials") not in (None, "client"):
             yield f"{key}.credentials", '"client" or none was expected: every client would see what these may see'
-        elif upstream.get("client_certificate") is not None and "credentials" not in upstream:
+        elif upstream.get("client_certificate") is not None and upstream.get("credentials") is None:
             expected = 'credentials = "client" was expected beside it: every client would see what it may see'
             yield f"{key}.client_certificate", expected

@@ -58,9 +58,13 @@ class Digests:
         """Stop asking."""
         await self._fetches.close()
 
-    async def manifest(self, virtual: Virtual, digest: Digest) -> Manifest:
-        """Return a manifest by digest, from where it was seen or from any source of *virtual* (law 8)."""
-        lease, left = self._leases.open(virtual, digest), self._budget.begin()
+    async def manifest(self, virtual: Virtual, digest: Digest, left: Left | None = None) -> Manifest:
+        """Return a manifest by digest, from where it was seen or from any source of *virtual* (law 8).
+
+        Args:
+            left: The time that there is, where the request has waited for something else before.
+        """
+        lease, left = self._leases.open(virtual, digest), left or self._budget.begin()
         try:
             location = await self._places.manifest(virtual, digest)
         except Unreadable as trouble:

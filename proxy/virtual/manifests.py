@@ -123,9 +123,9 @@ class Manifests:
         """Stop asking."""
         await self._flights.close()
 
-    async def tag(self, virtual: Virtual, tag: Tag) -> Answer:
-        """Return what *tag* stands for. Raises `ManifestUnknown`, `Refused` or `NoAnswer`."""
-        now, left = self._clock(), self._budget.begin()
+    async def tag(self, virtual: Virtual, tag: Tag, left: Left | None = None) -> Answer:
+        """Return what *tag* stands for, within what is *left*. Raises `ManifestUnknown`, `Refused` or `NoAnswer`."""
+        now, left = self._clock(), left or self._budget.begin()
         lease = self._leases.open(virtual, tag)
         entry = await self._entry(virtual, tag)
         if entry and not await self._history.used_tag(virtual, entry):
@@ -177,14 +177,14 @@ class Manifests:
         self._standing.outdate(place)
         self._leases.end_all()
 
-    async def body(self, virtual: Virtual, entry: Entry) -> Manifest:
-        """Return the bytes that *entry* stands for."""
+    async def body(self, virtual: Virtual, entry: Entry, left: Left | None = None) -> Manifest:
+        """Return the bytes that *entry* stands for, within what is *left*."""
         body = await self._content.get(entry.descriptor.digest)
         if body is None and entry.merged:
             body = await self._history.restore(entry)
         if body is not None:
             return Manifest(entry.descriptor, body)
-        return await self._digests.manifest(virtual, entry.descriptor.digest)
+        return await self._digests.manifest(virtual, entry.descriptor.digest, left)
 
     async def explain(self, virtual: Virtual, tag: Tag) -> Explanation:
         """Ask everything anew and say why *tag* is what it is. Changes nothing that is served."""

@@ -21,6 +21,7 @@ from proxy.oci.registry import Catalogue, Served
 from proxy.oci.write import Target, Write, Written
 from proxy.store.base import Virtual
 from proxy.virtual.blobs import Blobs
+from proxy.virtual.budget import Budget, Left
 from proxy.virtual.catalogs import Catalogs
 from proxy.virtual.changes import Changes, Suspected
 from proxy.virtual.digests import Digests
@@ -42,6 +43,7 @@ class Parts:
     pushes: Pushes
     changes: Changes
     catalogs: Catalogs
+    budget: Budget
 
 
 class VirtualRegistry:
@@ -56,9 +58,10 @@ class VirtualRegistry:
         if isinstance(reference, Digest):
             manifest = await self.manifest(repository, reference, accept)
             return Resolved(manifest.descriptor, manifest.delivery)
-        answer = await self._parts.manifests.tag(self.virtual(repository), reference)
+        left = self._parts.budget.begin()
+        answer = await self._parts.manifests.tag(self.virtual(repository), reference, left)
         if _too_narrow(answer.entry, accept):
-            manifest = await self._default_child(repository, reference, answer)
+            manifest = await self._default_child(repository, reference, answer, left)
             return Resolved(manifest.descriptor, manifest.delivery)
         return Resolved(answer.entry.descriptor, answer.delivery)
 
@@ -67,10 +70,11 @@ class VirtualRegistry:
         virtual = self.virtual(repository)
         if isinstance(reference, Digest):
             return await self._parts.digests.manifest(virtual, reference)
-        answer = await self._parts.manifests.tag(virtual, reference)
+        left = self._parts.budget.begin()
+        answer = await self._parts.manifests.tag(virtual, reference, left)
         if _too_narrow(answer.entry, accept):
-            return await self._default_child(repository, reference, answer)
-        return replace(await self._parts.manifests.body(virtual, answer.entry), delivery=answer.delivery)
+            return await self._default_child(repository, reference, answer, left)
+        return replace(await self._parts.manifests.body(virtual, answer.entry, left), delivery=answer.delivery)
 
     def blob(self, repository: Repository, digest: Digest, part: Part) -> AbstractAsyncContextManager[Blob | Redirect]:
         """Open a blob at the source that owns it, or say where that is."""
@@ -104,7 +108,7 @@ class VirtualRegistry:
         """Ask anew for a tag whose sources are said to have changed."""
         await self._parts.changes.happened(Suspected(self.virtual(repository), tag))
 
-    async def _default_child(self, repository: Repository, tag: Tag, answer: Answer) -> Manifest:
+    async def _default_child(self, repository: Repository, tag: Tag, answer: Answer, left: Left) -> Manifest:
         """Return the one child for a client that accepts no index (law 7)."""
         child = answer.entry.default_child
         if child is None:
@@ -112,7 +116,7 @@ class VirtualRegistry:
                 f"{repository}:{tag} is an index without an entry for the default platform, "
                 "and the client's Accept names no index type"
             )
-        manifest = await self._parts.digests.manifest(self.virtual(repository), child.digest)
+        manifest = await self._parts.digests.manifest(self.virtual(repository), child.digest, left)
         return replace(manifest, delivery=answer.delivery)
 
     def virtual(self, repository: Repository) -> Virtual:

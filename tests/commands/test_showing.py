@@ -133,6 +133,23 @@ async def test_an_answer_that_can_not_be_written_is_one_sentence(
     assert (process.returncode, err) == (1, b"manifuse: [Errno 28] No space left on device\n")
 
 
+@pytest.mark.parametrize("command", [["inspect"], ["explain"], ["explain", "--json"], ["publish", "--dry-run"]])
+async def test_whoever_has_read_enough_hears_nothing(command: list[str], origin: Origin, merging: Path) -> None:
+    """As `head` does, which leaves: that is no trouble to be told of."""
+    push_pair(origin.registry)
+    arguments = [sys.executable, "-m", "proxy", *command, "kimoqi/alpine:1.0", "--config", str(merging)]
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        process = await asyncio.create_subprocess_exec(*arguments, stdout=writer, stderr=asyncio.subprocess.PIPE)
+    finally:
+        os.close(writer)
+    async with asyncio.timeout(HANGING):
+        _, err = await process.communicate()
+
+    assert (process.returncode, err) == (1, b"")
+
+
 @pytest.mark.parametrize("image", ["Kimoqi/Alpine", "kimoqi//alpine", "kimoqi/alpine:-", "", "a@sha256:0", "ü"])
 def test_a_name_that_is_none_is_one_sentence(image: str, config: Path) -> None:
     """A malformed image name fails with a sentence and without a trace."""

@@ -334,6 +334,14 @@ def test_fingerprint_changes_with_the_meaning(changed: Rule) -> None:
     assert len(changed.fingerprint) == 16
 
 
+@pytest.mark.parametrize(
+    "changed", [replace(RULE, name="rule[7]"), replace(RULE, match="**"), replace(RULE, upstream="hub")]
+)
+def test_fingerprint_is_the_same_where_only_the_place_of_a_rule_changes(changed: Rule) -> None:
+    """Where it stands, and what else it speaks of, changes nothing of what was made by it."""
+    assert changed.fingerprint == RULE.fingerprint
+
+
 def test_fingerprint_of_equal_rules_is_equal() -> None:
     """It is the same after a restart and in every worker, so it hangs on no address and no hash seed."""
     assert replace(RULE).fingerprint == RULE.fingerprint

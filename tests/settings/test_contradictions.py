@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from proxy.settings.load import load
+from proxy.settings.load import SettingsInvalid, load
 from settings.texts import UPSTREAM, problems_of
 
 
@@ -230,6 +231,19 @@ def test_a_contradiction_is_refused(file: Path, text: str, problem: str) -> None
 
     assert len(refused) == 1
     assert refused[0].startswith(problem)
+
+
+def test_a_certificate_beside_clients_is_refused_where_no_credentials_are_said_to_be_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """JSON in the environment has a word for nothing, and it is none."""
+    clients = {"name": "a", "url": "https://a.example", "credentials": "client"}
+    shared = {"name": "b", "url": "https://b.example", "credentials": None, "client_certificate": "c"}
+    monkeypatch.setenv("MANIFUSE_UPSTREAM", json.dumps([clients, shared]))
+    monkeypatch.setenv("MANIFUSE_ACCESS__MODE", "upstream")
+
+    with pytest.raises(SettingsInvalid, match=r"upstream\[1\]\.client_certificate: credentials = \"client\""):
+        load(None)
 
 
 @pytest.mark.parametrize(
